@@ -59,7 +59,7 @@ def _all_detail(fields: Mapping[str, Carried]) -> dict[str, Carried]:
     return dict.fromkeys(fields, "detail")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Kind:
     """One kind of run.
 

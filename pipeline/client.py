@@ -1,0 +1,433 @@
+"""Asks the API for runs and list pages: one request at a time per caller, checked, retried, and never trusted.
+
+The order of one request: a place among `concurrency`, leave of the breaker (outages), a slot of the limiter (rate),
+the exchange under a deadline, and the check of what came. Everything that can go wrong on the way becomes a `Failure`
+(see `pipeline.retry`), and at the end one error of `pipeline.errors` with no exception of a lower layer behind it:
+those can hold the request's headers, and with them the key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+import time
+import zlib
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar, cast
+
+import httpx
+
+from pipeline import __version__
+from pipeline.config import Connection, read_proxy
+from pipeline.errors import UsageError
+from pipeline.kinds import API_VERSION, Kind, kind_of
+from pipeline.limiter import Limiter, Ticket, retry_after_s
+from pipeline.retry import (
+    Backoff,
+    Breaker,
+    BrokenBodyError,
+    Failure,
+    RetryBudget,
+    TooLargeError,
+    clean_text,
+    error_of,
+    failure_of_body,
+    failure_of_exception,
+    failure_of_redirect,
+    failure_of_status,
+)
+
+T = TypeVar("T")
+Rows = tuple[list[dict[str, Any]], str | None]
+
+_MAX_ERROR_BODY_BYTES = 65_536
+_CONNECT_TIMEOUT_S = 15.0
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the client has done so far. `bytes_received` counts bodies as they came over the wire."""
+
+    requests: int = 0
+    retries: int = 0
+    rate_limited: int = 0
+    bytes_received: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One run as it came. `body` is its JSON as received: decompressed, UTF-8, without a byte order mark."""
+
+    run_id: str
+    kind: Kind
+    payload: dict[str, Any]
+    body: bytes
+    fetched_at: datetime
+    request_id: str | None
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a list endpoint. `next_page_token` is null on the last page."""
+
+    kind: Kind
+    rows: list[dict[str, Any]]
+    next_page_token: str | None
+    body: bytes
+    fetched_at: datetime
+    request_id: str | None
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Received(Generic[T]):
+    value: T
+    body: bytes
+    fetched_at: datetime
+    request_id: str | None
+    attempts: int = 0
+
+
+class ExtendClient:
+    """An async context manager that fetches runs by ID and pages of the list endpoints.
+
+    Any `httpx.AsyncBaseTransport` may be given; the default is httpx-aiohttp with one connection for each of
+    `concurrency` requests under way. TLS certificates are always checked (SSL_CERT_FILE and SSL_CERT_DIR are
+    honoured). HTTPS_PROXY, ALL_PROXY and NO_PROXY are honoured for https:// base URLs, where a proxy sees only an
+    encrypted tunnel; a plain http:// one is never asked through a proxy, which would read the key. Redirects are
+    never followed and cookies never kept. `timeout_s` bounds a whole request, body included. `max_response_bytes`
+    bounds the decompressed body. `clock` and `sleep` should be those of the limiter.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        limiter: Limiter,
+        concurrency: int = 64,
+        transport: httpx.AsyncBaseTransport | None = None,
+        timeout_s: float = 60.0,
+        max_response_bytes: int = 64 * 2**20,
+        max_attempts: int = 6,
+        max_outage_s: float = 900.0,
+        rng: random.Random | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self.stats = Counters()
+        self._connection = connection
+        self._limiter = limiter
+        self._concurrency = concurrency
+        self._transport = transport
+        self._timeout_s = timeout_s
+        self._max_response_bytes = max_response_bytes
+        self._max_attempts = max_attempts
+        self._clock = clock
+        self._sleep = sleep
+        self._redact = connection.api_key.redact
+        self._places = asyncio.Semaphore(concurrency)
+        # Jitter needs no secure generator.
+        self._backoff = Backoff(rng=rng or random.Random())  # noqa: S311
+        self._budget = RetryBudget(clock=clock, sleep=sleep)
+        self._breaker = Breaker(concurrency=concurrency, max_outage_s=max_outage_s, clock=clock, sleep=sleep)
+        self._transport_errors: tuple[type[BaseException], ...] = (httpx.HTTPError, OSError)
+        self._http: httpx.AsyncClient | None = None
+
+    async def __aenter__(self) -> Self:
+        self._headers = _headers(self._connection)
+        timeout = httpx.Timeout(self._timeout_s, connect=min(_CONNECT_TIMEOUT_S, self._timeout_s))
+        self._extensions = {"timeout": timeout.as_dict()}
+        transport = self._transport or self._make_transport()
+        if aiohttp := sys.modules.get("aiohttp"):
+            # httpx-aiohttp lets some of these through as they are, such as for a malformed status line.
+            self._transport_errors = (httpx.HTTPError, OSError, aiohttp.ClientError)
+        self._http = httpx.AsyncClient(transport=transport, trust_env=False, follow_redirects=False)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._http is not None:
+            await self._http.aclose()
+            self._http = None
+
+    @property
+    def outage(self) -> str | None:
+        """What to tell the user while nothing answers, such as in a progress line; null while all is well."""
+        if not self._breaker.is_open:
+            return None
+        return f"no answer for {self._breaker.outage_s:.0f} s ({self._breaker.cause}); trying once a second"
+
+    async def fetch_run(self, run_id: str) -> Answer:
+        """Return one run as the API has it now, checked to be the one that was asked for.
+
+        Raises RunMissingError or RunFailedError for this run alone, ApiError where no run can be fetched, and
+        ValueError for what is no run's ID, before anything is sent. Whether a verify run may be read is for the
+        caller to decide: reading can destroy its result.
+        """
+        kind = kind_of(run_id)
+        if kind is None:
+            raise ValueError(f"{run_id[:80]!r} is no run's ID")
+        url = httpx.URL(f"{self._connection.base_url}{kind.path}/{run_id}", params=dict(kind.query) or None)
+        got = await self._fetch(f"run {run_id}", run_id, url, lambda body: read_run(body, kind, run_id))
+        return Answer(run_id, kind, got.value, got.body, got.fetched_at, got.request_id, got.attempts)
+
+    async def fetch_page(self, kind: Kind, params: Mapping[str, str]) -> Page:
+        """Return one page of a kind's list endpoint.
+
+        Raises as `fetch_run` does; the errors' `run_id` is then the endpoint's path, such as `/classify_runs`.
+        """
+        if not kind.listed:
+            raise ValueError(f"{kind.name} runs cannot be listed")
+        url = httpx.URL(f"{self._connection.base_url}{kind.path}", params=dict(params) or None)
+        got = await self._fetch(f"list {kind.path}", kind.path, url, read_page)
+        rows, token = got.value
+        return Page(kind, rows, token, got.body, got.fetched_at, got.request_id, got.attempts)
+
+    async def _fetch(self, label: str, run_id: str, url: httpx.URL, check: Callable[[bytes], T]) -> _Received[T]:
+        """Try until it comes or may not be tried again. Attempts made in an outage do not count against the run."""
+        started, requests, used, answers_before = self._clock(), 0, 0, -1
+        while True:
+            outcome = await self._attempt(url, check)
+            requests += 1
+            if isinstance(outcome, _Received):
+                self._note_answer()
+                self._budget.earn()
+                return replace(outcome, attempts=requests)
+            if answers_before < 0:
+                answers_before = self._breaker.answers
+            if outcome.alive or not (outcome.retryable or outcome.fatal):
+                self._note_answer()
+            else:
+                self._breaker.failed(outcome, answers_before=answers_before)
+            used += not self._breaker.is_open
+            if outcome.fatal or not outcome.retryable or used >= self._max_attempts:
+                seconds = self._clock() - started
+                raise error_of(outcome, label, run_id=run_id, attempts=requests, seconds=seconds, redact=self._redact)
+            if not self._breaker.is_open:
+                await self._budget.spend()
+                await self._sleep(self._backoff.wait_s(used, outcome.retry_after_s))
+            self.stats.retries += 1
+
+    def _note_answer(self) -> None:
+        if self._breaker.answered():
+            self._limiter.restore()
+
+    async def _attempt(self, url: httpx.URL, check: Callable[[bytes], T]) -> _Received[T] | Failure:
+        """Send one request and return what came of it; nothing but cancellation and bugs leaves as an exception."""
+        async with self._places:
+            ticket = await self._leave()
+            self.stats.requests += 1
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    status, headers, body = await self._exchange(url)
+            except (BrokenBodyError, TooLargeError) as error:
+                self._limiter.succeeded(ticket)
+                return failure_of_body(error, 200)
+            except self._transport_errors as error:
+                return failure_of_exception(error)
+            if status == 429:
+                self.stats.rate_limited += 1
+                self._limiter.rejected(ticket, retry_after_s(headers, now=self._limiter.wall_clock()))
+            else:
+                self._limiter.succeeded(ticket)
+            return self._judge(status, headers, body, check)
+
+    async def _leave(self) -> Ticket:
+        """Wait for leave to send. A slot that came only after an outage began is let go: only probes are sent then."""
+        while True:
+            probe = await self._breaker.admit()
+            try:
+                ticket = await self._limiter.acquire()
+            finally:
+                if probe:
+                    self._breaker.probe_left()
+            if probe or not self._breaker.is_open:
+                return ticket
+
+    async def _exchange(self, url: httpx.URL) -> tuple[int, httpx.Headers, bytes]:
+        """Return status, headers and decompressed body of one GET; an error's body may be missing."""
+        if self._http is None:
+            raise RuntimeError("use the client as `async with ExtendClient(…) as client:`")
+        request = httpx.Request("GET", url, headers=self._headers, extensions=self._extensions)
+        response = await self._http.send(request, stream=True, follow_redirects=False)
+        try:
+            status = response.status_code
+            if 300 <= status < 400:
+                return status, response.headers, b""
+            limit = self._max_response_bytes if status == 200 else _MAX_ERROR_BODY_BYTES
+            try:
+                body = await self._read_body(response, limit)
+            except (BrokenBodyError, TooLargeError):
+                if status == 200:
+                    raise
+                body = b""
+            return status, response.headers, body
+        finally:
+            await response.aclose()
+
+    async def _read_body(self, response: httpx.Response, limit_bytes: int) -> bytes:
+        declared = response.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared[:20]) > limit_bytes:
+            raise TooLargeError(_too_large(limit_bytes))
+        # The stream itself, not `aiter_bytes`: its decoders know no bound.
+        chunks = cast("AsyncIterable[bytes]", response.stream)
+        encoding = response.headers.get("content-encoding", "")
+        return await read_bounded(chunks, encoding=encoding, limit_bytes=limit_bytes, counters=self.stats)
+
+    def _judge(
+        self, status: int, headers: httpx.Headers, body: bytes, check: Callable[[bytes], T]
+    ) -> _Received[T] | Failure:
+        now = self._limiter.wall_clock()
+        if 300 <= status < 400:
+            return failure_of_redirect(status, headers)
+        if status >= 400:
+            # A 429's wait is the limiter's, for everybody alike.
+            wait = retry_after_s(headers, now=now) if status >= 500 else None
+            # The API may quote the key. It goes before anything is cut to length.
+            body = body.replace(self._connection.api_key.reveal().encode(), b"[secret]")
+            return failure_of_status(status, headers, body, retry_after_s=wait)
+        try:
+            if status != 200:
+                raise BrokenBodyError(f"HTTP {status} where JSON was expected")
+            body = body.removeprefix(b"\xef\xbb\xbf")
+            request_id = clean_text(headers.get("x-request-id"), 100) or None
+            return _Received(check(body), body, datetime.fromtimestamp(now, UTC), request_id)
+        except BrokenBodyError as error:
+            return failure_of_body(error, status)
+
+    def _make_transport(self) -> httpx.AsyncBaseTransport:
+        # Here and not above: aiohttp takes a tenth of a second to import, and tests do without.
+        import aiohttp
+        import httpx_aiohttp
+
+        try:
+            context = httpx.create_ssl_context()
+        except OSError as error:
+            raise UsageError(
+                f"SSL_CERT_FILE or SSL_CERT_DIR cannot be used ({error}); name a file in PEM form"
+            ) from error
+
+        def make_session() -> aiohttp.ClientSession:
+            connector = aiohttp.TCPConnector(limit=self._concurrency, ssl=context)
+            return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+        # httpx itself looks at no proxy variables once a transport is given.
+        proxy = read_proxy(self._connection.base_url)
+        return httpx_aiohttp.AiohttpTransport(
+            verify=context, proxy=httpx.Proxy(proxy) if proxy else None, client=make_session
+        )
+
+
+def read_run(body: bytes, kind: Kind, run_id: str) -> dict[str, Any]:
+    """Return the run that a body holds, or raise BrokenBodyError where it is not exactly the one that was asked for."""
+    payload = _read_object(body)
+    found = payload.get("object"), payload.get("id")
+    if found == (kind.object, run_id):
+        return payload
+    if isinstance(found[0], str) and isinstance(found[1], str):
+        # Another run's payload must never be filed under this ID.
+        raise BrokenBodyError(f"the answer is {clean_text(found[0], 40)} {clean_text(found[1], 140)}", "WRONG_ID")
+    raise BrokenBodyError(_unexpected(payload, kind.object))
+
+
+def read_page(body: bytes) -> Rows:
+    """Return rows and next page token of a list page, or raise BrokenBodyError where it is none."""
+    payload = _read_object(body)
+    rows, token = payload.get("data"), payload.get("nextPageToken")
+    if payload.get("object") != "list" or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise BrokenBodyError(_unexpected(payload, "list"))
+    if token is not None and not isinstance(token, str):
+        raise BrokenBodyError("the list's nextPageToken is no text")
+    return rows, token or None
+
+
+def _read_object(body: bytes) -> dict[str, Any]:
+    try:
+        payload = json.loads(body.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise BrokenBodyError("the answer is not UTF-8") from None
+    except RecursionError:
+        raise BrokenBodyError("the answer is nested too deep") from None
+    except ValueError:
+        raise BrokenBodyError("the answer is not JSON") from None
+    if not isinstance(payload, dict):
+        raise BrokenBodyError("the answer is no JSON object")
+    return payload
+
+
+def _unexpected(payload: Mapping[str, Any], expected: str) -> str:
+    text = f"HTTP 200 with no {expected} in it"
+    told = " ".join(filter(None, (clean_text(payload.get("code"), 64), clean_text(payload.get("message"), 100))))
+    return f"{text} but: {told}" if told else text
+
+
+async def read_bounded(chunks: AsyncIterable[bytes], *, encoding: str, limit_bytes: int, counters: Counters) -> bytes:
+    """Return the decompressed body, holding at most `limit_bytes` and one piece of it at any moment.
+
+    Raises TooLargeError above the bound, BrokenBodyError for gzip data that is damaged or ends early.
+    """
+    encoding = encoding.strip().lower()
+    if encoding not in ("", "identity", "gzip", "x-gzip"):
+        raise BrokenBodyError(f"Content-Encoding {clean_text(encoding, 40)} was not asked for")
+    gunzip = _Gunzip() if encoding.endswith("gzip") else None
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        counters.bytes_received += len(chunk)
+        piece = gunzip.feed(chunk, limit_bytes + 1 - size) if gunzip else chunk
+        size += len(piece)
+        if size > limit_bytes:
+            raise TooLargeError(_too_large(limit_bytes))
+        parts.append(piece)
+    if gunzip and not gunzip.is_complete:
+        raise BrokenBodyError("the answer's gzip data ends early")
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+class _Gunzip:
+    """Decompresses gzip of one or more members, never more than asked for at a time."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(wbits=31)
+
+    @property
+    def is_complete(self) -> bool:
+        return self._member.eof
+
+    def feed(self, data: bytes, room: int) -> bytes:
+        """Return what the data unpacks to, but no more than `room` bytes, which must be at least 1."""
+        pieces: list[bytes] = []
+        while data and room > 0:
+            if self._member.eof:
+                self._member = zlib.decompressobj(wbits=31)
+            try:
+                pieces.append(self._member.decompress(data, room))
+            except zlib.error:
+                raise BrokenBodyError("the answer's gzip data is damaged") from None
+            room -= len(pieces[-1])
+            data = self._member.unused_data
+        return b"".join(pieces)
+
+
+def _too_large(limit_bytes: int) -> str:
+    return f"the answer is larger than {limit_bytes / 2**20:.0f} MiB"
+
+
+def _headers(connection: Connection) -> httpx.Headers:
+    headers = {
+        "Authorization": f"Bearer {connection.api_key.reveal()}",
+        "x-extend-api-version": API_VERSION,
+        "Accept": "application/json",
+        "Accept-Encoding": "gzip",
+        "User-Agent": f"extend-pipeline/{__version__}",
+    }
+    if connection.workspace_id:
+        headers["x-extend-workspace-id"] = connection.workspace_id
+    return httpx.Headers(headers)

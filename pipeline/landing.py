@@ -1,0 +1,293 @@
+"""Land what raw logs hold in the lake: flatten, merge, and rewrite the days that change.
+
+There is one way in, for a load that has just run, for one that died, and for a rebuild: read the log, flatten its
+records into a staging folder, then go through the days, each of which is read once, merged and replaced. Landing the
+same records again changes nothing.
+
+A run whose day becomes better known moves: it is written to its new day first and taken out of the old one next, with
+the move noted meanwhile, so that the catalog can hide it and the next writer can finish it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import durable
+from pipeline.flatten import Row
+from pipeline.lake import UNKNOWN_DAY, LakeFiles, Move, UnlandedLog
+from pipeline.merge import day_of, merge_rows, same_content
+from pipeline.schema import DEAD_LETTERS_SCHEMA, RUNS_FILE_SCHEMA
+from pipeline.staging import STAGED_SCHEMA, Landing, Staging
+
+_MERGE_ROWS = 10_000
+_MEMORY_LIMIT = "512MB"
+
+
+def land_log(lake: LakeFiles, log: UnlandedLog, *, replace: bool = False, keep_gaps: bool = False) -> Landing:
+    """Land what a raw log holds beyond an offset; the caller holds the lake's lock.
+
+    With `replace` a run's row is made of the log alone, whatever the lake has (for a rebuild); with `keep_gaps` too,
+    what the lake has fills the fields that the log leaves empty.
+    """
+    return land_logs(lake, [log], replace=replace, keep_gaps=keep_gaps)[0]
+
+
+def land_logs(
+    lake: LakeFiles, logs: list[UnlandedLog], *, replace: bool = False, keep_gaps: bool = False
+) -> list[Landing]:
+    """Land several raw logs at once; the counts of runs are those of all, in the last one's."""
+    finish_moves(lake)
+    folder = Path(tempfile.mkdtemp(prefix=".staging-", suffix=durable.TEMPORARY_SUFFIX, dir=lake.folder))
+    try:
+        staging = Staging(folder)
+        landings = [staging.read(log) for log in logs]
+        staging.close()
+        with duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": str(folder)}) as con:
+            con.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
+            _create_view(con, "staged", staging.rows_glob(), staging.rows, STAGED_SCHEMA)
+            _create_view(con, "failures", staging.failures_glob(), staging.failures, DEAD_LETTERS_SCHEMA)
+            if staging.rows:
+                rewriting = _Rewriting(lake, con, replace=replace, keep_gaps=keep_gaps)
+                rewriting.run()
+                landings[-1].landed, landings[-1].unchanged = rewriting.landed, rewriting.unchanged
+            _settle_dead_letters(lake, con)
+        return landings
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _create_view(con: duckdb.DuckDBPyConnection, name: str, glob: str, count: int, schema: pa.Schema) -> None:
+    if count:
+        con.read_parquet(glob).create_view(name)
+    else:
+        con.register(name, schema.empty_table())
+
+
+def finish_moves(lake: LakeFiles) -> None:
+    """Finish the moves that a writer which died had begun: a run that is in its new day leaves the old one."""
+    moves = lake.read_moves()
+    leaving: dict[str, set[str]] = defaultdict(set)
+    for new, group in _by(moves, 2).items():
+        present = set(lake.read_day(new)["run_id"].to_pylist())
+        for run_id, old, _new in group:
+            if run_id in present:
+                leaving[old].add(run_id)
+    for old, run_ids in leaving.items():
+        _drop(lake, old, run_ids)
+    lake.write_moves([])
+
+
+def _drop(lake: LakeFiles, day: str, run_ids: set[str]) -> None:
+    table = lake.read_day(day)
+    kept = table.filter(pc.invert(_is_among(table, run_ids)))
+    if len(kept) < len(table):
+        lake.write_day(day, kept)
+
+
+def _by(moves: Iterable[Move], position: int) -> dict[str, list[Move]]:
+    groups: dict[str, list[Move]] = defaultdict(list)
+    for move in moves:
+        groups[move[position]].append(move)
+    return groups
+
+
+def _is_among(table: pa.Table, run_ids: Iterable[str]) -> Any:
+    return pc.is_in(table["run_id"], value_set=pa.array(list(run_ids), pa.string()))
+
+
+class _Rewriting:
+    """Goes through the days that staged rows belong to, and replaces each."""
+
+    def __init__(self, lake: LakeFiles, con: duckdb.DuckDBPyConnection, *, replace: bool, keep_gaps: bool) -> None:
+        self.lake, self.con = lake, con
+        self.replace, self.keep_gaps = replace, keep_gaps
+        self.landed = self.unchanged = 0
+
+    def run(self) -> None:
+        added, moves = self._moved_rows()
+        self.lake.write_moves(moves)
+        for day, incoming in self._incoming_by_day():
+            self._rewrite(day, incoming, added.pop(day, []))
+        for day, rows in added.items():
+            self._rewrite(day, STAGED_SCHEMA.empty_table(), rows)
+        for old, group in _by(moves, 1).items():
+            _drop(self.lake, old, {run_id for run_id, _old, _new in group})
+        self.lake.write_moves([])
+
+    # Runs that the lake or the staged rows have under more than one day
+
+    def _moved_rows(self) -> tuple[dict[str, list[Row]], list[Move]]:
+        """Return the merged rows of such runs by their day, and the moves that this makes of old rows."""
+        self.con.execute("CREATE TEMP TABLE movers (run_id VARCHAR)")
+        self.con.execute("INSERT INTO movers SELECT run_id FROM staged GROUP BY run_id HAVING count(DISTINCT _day) > 1")
+        self._create_stored_view()
+        self.con.execute(
+            "INSERT INTO movers SELECT DISTINCT run_id FROM stored "
+            "JOIN (SELECT DISTINCT run_id, _day FROM staged) AS staged USING (run_id) "
+            "WHERE stored._day <> staged._day AND run_id NOT IN (FROM movers)"
+        )
+        staged = _rows_by_id(self.con.sql("FROM staged SEMI JOIN movers USING (run_id)").to_arrow_table())
+        stored = self._stored_rows_of_movers()
+        added: dict[str, list[Row]] = defaultdict(list)
+        moves: list[Move] = []
+        for run_id, rows in staged.items():
+            merged = self._merged(rows, [row for _day, row in stored[run_id]])
+            new = day_of(merged)
+            added[new].append(merged)
+            moves += [(run_id, old, new) for old, _row in stored[run_id] if old != new]
+        return added, moves
+
+    def _create_stored_view(self) -> None:
+        """Make the view `stored` of the lake's run IDs and their days, as far as staged runs may be there."""
+        paths = [str(self.lake.day_path(day)) for day in self._days_to_search()]
+        if not paths:
+            self.con.execute("CREATE TEMP VIEW stored AS SELECT NULL::VARCHAR AS run_id, NULL AS _day WHERE false")
+            return
+        relation = self.con.read_parquet(paths, filename=True, hive_partitioning=False)
+        relation.project("run_id, regexp_extract(filename, 'day=([^/\\\\]+)', 1) AS _day").create_view("stored")
+
+    def _days_to_search(self) -> list[str]:
+        """Return the lake's days in which a staged run may have its row.
+
+        A payload without `created_at` says nothing of the day that another one may have told: then it is all days.
+        """
+        known = set(self.lake.days())
+        found = self.con.sql(
+            "SELECT DISTINCT strftime(time AT TIME ZONE 'UTC', '%Y-%m-%d') "
+            "FROM (SELECT unnest([created_at, initial_run_at, file_created_at]) AS time FROM staged)"
+        ).fetchall()
+        undated = self.con.sql("SELECT bool_or(created_at IS NULL) FROM staged").fetchall() == [(True,)]
+        return sorted(known if undated or self.replace else known & ({day for (day,) in found} | {UNKNOWN_DAY}))
+
+    def _stored_rows_of_movers(self) -> dict[str, list[tuple[str, Row]]]:
+        rows: dict[str, list[tuple[str, Row]]] = defaultdict(list)
+        places = self.con.sql("SELECT _day, list(run_id) FROM stored SEMI JOIN movers USING (run_id) GROUP BY ALL")
+        for day, run_ids in places.fetchall():
+            table = self.lake.read_day(day)
+            for row in table.filter(_is_among(table, run_ids)).to_pylist():
+                rows[row["run_id"]].append((day, row))
+        return rows
+
+    def _merged(self, staged: list[Row], stored: list[Row]) -> Row:
+        if self.replace:
+            merged = merge_rows(staged, fallback=merge_rows(stored) if stored and self.keep_gaps else None)
+        else:
+            merged = merge_rows([*staged, *stored])
+        before = merge_rows(stored) if len(stored) > 1 else (stored[0] if stored else None)
+        if before is not None and same_content(before, merged):
+            self.unchanged += 1
+        else:
+            self.landed += 1
+        return merged
+
+    # Day by day
+
+    def _incoming_by_day(self) -> Iterator[tuple[str, pa.Table]]:
+        """Yield the staged rows of each day, but for those of movers, one day after the other."""
+        reader = self.con.sql("FROM staged ANTI JOIN movers USING (run_id) ORDER BY _day").to_arrow_reader(_MERGE_ROWS)
+        day: str | None = None
+        batches: list[pa.RecordBatch] = []
+        for batch in reader:
+            for part_day, part in _split_by_day(batch):
+                if part_day != day and day is not None:
+                    yield day, pa.Table.from_batches(batches).cast(STAGED_SCHEMA)
+                    batches = []
+                day = part_day
+                batches.append(part)
+        if day is not None:
+            yield day, pa.Table.from_batches(batches).cast(STAGED_SCHEMA)
+
+    def _rewrite(self, day: str, incoming: pa.Table, added: list[Row]) -> None:
+        """Replace a day's file by what it had, the staged rows and the rows of movers; not if nothing changes."""
+        incoming = incoming.drop_columns(["_day"])
+        existing = self.lake.read_day(day)
+        repeated = _repeated_ids(incoming)
+        clashing = pc.or_(
+            _is_among(incoming, repeated), pc.is_in(incoming["run_id"], value_set=existing["run_id"].combine_chunks())
+        )
+        fresh = incoming.filter(pc.invert(clashing))
+        self.landed += len(fresh)
+        replaced: set[str] = {row["run_id"] for row in added}
+        merged_tables = [_rows_table(added)]
+        changed = bool(added) or len(fresh) > 0
+        for staged, stored in _clashes(incoming.filter(clashing), existing):
+            rows = []
+            for run_id, staged_rows in staged.items():
+                before = stored.get(run_id, [])
+                merged = self._merged(staged_rows, before)
+                changed = changed or before != [merged]
+                replaced.add(run_id)
+                rows.append(merged)
+            merged_tables.append(_rows_table(rows))
+        if changed:
+            kept = existing.filter(pc.invert(_is_among(existing, replaced)))
+            self.lake.write_day(day, pa.concat_tables([kept, fresh, *merged_tables]))
+
+
+def _split_by_day(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Cut a batch that is ordered by day at the places where the day changes."""
+    runs = pc.run_end_encode(batch["_day"])
+    start = 0
+    for day, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
+        yield day, batch.slice(start, end - start)
+        start = end
+
+
+def _repeated_ids(table: pa.Table) -> list[str]:
+    counts = pc.value_counts(table["run_id"].combine_chunks())
+    return counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()  # type: ignore[no-any-return]  # pyarrow has no types
+
+
+def _clashes(incoming: pa.Table, existing: pa.Table) -> Iterator[tuple[dict[str, list[Row]], dict[str, list[Row]]]]:
+    """Yield the rows, by ID, of runs that came more than once or are there already, a bounded number at a time."""
+    run_ids = pc.unique(incoming["run_id"]).sort()
+    for start in range(0, len(run_ids), _MERGE_ROWS):
+        part = run_ids.slice(start, _MERGE_ROWS)
+        yield (
+            _rows_by_id(incoming.filter(pc.is_in(incoming["run_id"], value_set=part))),
+            _rows_by_id(existing.filter(pc.is_in(existing["run_id"], value_set=part))),
+        )
+
+
+def _rows_by_id(table: pa.Table) -> dict[str, list[Row]]:
+    rows: dict[str, list[Row]] = defaultdict(list)
+    for row in table.to_pylist():
+        rows[row["run_id"]].append(row)
+    return rows
+
+
+def _rows_table(rows: list[Row]) -> pa.Table:
+    return pa.Table.from_pylist(rows, schema=RUNS_FILE_SCHEMA)
+
+
+def _settle_dead_letters(lake: LakeFiles, con: duckdb.DuckDBPyConnection) -> None:
+    """Add the IDs that did not come, and take out those that have come since."""
+    letters = lake.read_dead_letters()
+    con.register("letters", letters)
+    settled = con.sql(
+        """
+        WITH every AS (
+            FROM letters UNION ALL BY NAME FROM failures
+        ), last AS (
+            FROM every
+            QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY failed_at DESC, load_id DESC) = 1
+        )
+        FROM last
+        WHERE NOT EXISTS (
+            FROM staged WHERE staged.run_id = last.run_id AND staged.fetched_at >= last.failed_at
+        )
+        ORDER BY run_id
+        """
+    )
+    table = settled.to_arrow_table().cast(DEAD_LETTERS_SCHEMA)
+    if not table.equals(letters):
+        lake.write_dead_letters(table)

@@ -1,0 +1,262 @@
+"""One load from its beginning to its end: its raw log, its landings, its row in `loads`.
+
+`recover` does the rest for a load whose process died.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import filelock
+
+from pipeline import __version__, durable, raw
+from pipeline.errors import RunError, RunMissingError
+from pipeline.flatten import time_value
+from pipeline.lake import LakeFiles, UnlandedLog
+from pipeline.landing import land_log
+from pipeline.schema import LOADS_SCHEMA
+from pipeline.staging import Landing
+
+Tell = Callable[[str], None]
+"""Where a sentence for the user goes."""
+
+
+_JSON_FIELDS = (
+    "load_id", "requested", "landed", "unchanged", "skipped", "missing", "failed", "invalid",
+    "requests", "retries", "rate_limited", "seconds", "lake",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class LoadResult:
+    """What came of a load. Each distinct ID that was asked for is counted in exactly one of `landed` (new or changed),
+    `unchanged`, `skipped` (the lake had it finished, in detail), `missing` (404), `failed` and `invalid`.
+
+    `requests` counts HTTP requests, retries included, `rate_limited` answers of 429; `error` is why it stopped before
+    its end, null where it did not; `failed_reasons` counts missing and failed by reason, `field_problems` values of an
+    unexpected type by column.
+    """
+
+    load_id: str
+    lake: str
+    requested: int = 0
+    landed: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    missing: int = 0
+    failed: int = 0
+    invalid: int = 0
+    requests: int = 0
+    retries: int = 0
+    rate_limited: int = 0
+    seconds: float = 0.0
+    failed_reasons: Counter[str] = field(default_factory=Counter)
+    field_problems: Counter[str] = field(default_factory=Counter)
+    error: str | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything that was asked for is in the lake."""
+        return not (self.missing or self.failed or self.invalid or self.error)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the summary that `--json` prints."""
+        return {name: getattr(self, name) for name in _JSON_FIELDS}
+
+
+class Load:
+    """One load under way. Payloads and failures go to the raw log first; `land` brings them into the lake."""
+
+    def __init__(
+        self,
+        lake: LakeFiles,
+        *,
+        command: str,
+        source: str,
+        requested: int = 0,
+        base_url: str | None = None,
+        workspace_id: str | None = None,
+        tell: Tell = lambda _message: None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.lake, self._tell, self._now = lake, tell, now
+        self.started_at = now()
+        self.result = LoadResult(raw.new_load_id(self.started_at), str(lake.folder), requested=requested)
+        self._landed_bytes = 0
+        self._head = {
+            "load_id": self.result.load_id,
+            "command": command,
+            "source": source,
+            "base_url": base_url,
+            "workspace_id": workspace_id,
+            "started_at": self.started_at,
+            "requested": requested,
+            "version": __version__,
+        }
+        path = raw.raw_path(lake.raw_folder, self.result.load_id)
+        durable.make_folder(path.parent)
+        self._lock = lake.load_lock(self.result.load_id)
+        self._lock.acquire(timeout=0)
+        self._writer = raw.RawWriter.create(path)
+        self._writer.append(raw.other_record("load", self._head))
+        self._writer.checkpoint()
+
+    @property
+    def pending_bytes(self) -> int:
+        """How much was taken since the last checkpoint, in bytes before compression."""
+        return self._writer.pending_bytes
+
+    def take_run(
+        self, run_id: str, body: bytes, *, fetched_at: datetime, is_detail: bool, workspace_id: str | None
+    ) -> None:
+        """Take a payload as it arrived; it is safe after the next checkpoint."""
+        self._writer.append(
+            raw.run_record(run_id, body, fetched_at=fetched_at, is_detail=is_detail, workspace_id=workspace_id)
+        )
+
+    def take_failure(self, error: RunError, *, workspace_id: str | None) -> None:
+        """Take an ID that did not come, with the reason; it will be a dead letter."""
+        fields = {
+            "run_id": error.run_id,
+            "workspace_id": workspace_id,
+            "reason": error.reason,
+            "message": str(error),
+            "http_status": error.http_status,
+            "request_id": error.request_id,
+            "attempts": error.attempts,
+            "failed_at": self._now(),
+        }
+        self._writer.append(raw.other_record("missing" if isinstance(error, RunMissingError) else "failed", fields))
+
+    def checkpoint(self) -> None:
+        """Make all that was taken safe against a crash."""
+        self._writer.checkpoint()
+
+    def land(self) -> None:
+        """Bring all that was taken into the lake."""
+        self._writer.checkpoint()
+        with self.lake.writing(tell=self._tell):
+            log = UnlandedLog(self._writer.path, self.result.load_id, self._landed_bytes)
+            landing = land_log(self.lake, log)
+            _add_landing(self.result, landing)
+            self._landed_bytes = landing.raw_bytes
+            self.lake.write_load(self._row("running"))
+
+    def finish(self, *, keep_raw: bool = True) -> LoadResult:
+        """Land the rest, write the load's row and close its log; return what came of it."""
+        self.land()
+        self.result.seconds = round((self._now() - self.started_at).total_seconds(), 3)
+        row = self._row("stopped" if self.result.error else "complete")
+        self._writer.append(raw.other_record("end", row))
+        row["raw_bytes"] = self._writer.checkpoint()
+        if not keep_raw:
+            row |= {"raw_file": None, "raw_bytes": None}
+        with self.lake.writing(tell=self._tell):
+            self.lake.write_load(row)
+            if not keep_raw:
+                durable.remove_file(self._writer.path)
+        self.close()
+        return self.result
+
+    def close(self) -> None:
+        """Let go of the log, finished or not; what had been checkpointed lands with the next command."""
+        self._writer.close()
+        self._lock.release()
+        with contextlib.suppress(OSError):
+            self.lake.load_lock_path(self.result.load_id).unlink(missing_ok=True)
+
+    def _row(self, state: str) -> dict[str, Any]:
+        row = _load_row(self._head, self.result, state)
+        row |= {"ended_at": self._now(), "raw_bytes": self._landed_bytes}
+        row["raw_file"] = self._writer.path.relative_to(self.lake.folder).as_posix()
+        return row
+
+
+def recover(lake: LakeFiles, *, tell: Tell = lambda _message: None) -> int:
+    """Land what loads whose process died had logged, asking the API for nothing; return how many such loads there were.
+
+    A load that is still running is left alone. `tell` gets a sentence for each one landed and each damage met.
+    """
+    if not lake.unlanded_logs():
+        return 0
+    recovered = 0
+    with lake.writing(tell=tell):
+        for log in lake.unlanded_logs():
+            lock = lake.load_lock(log.load_id)
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
+                continue
+            try:
+                recovered += _recover_one(lake, log, tell)
+            finally:
+                lock.release()
+                lake.load_lock_path(log.load_id).unlink(missing_ok=True)
+    return recovered
+
+
+def _recover_one(lake: LakeFiles, log: UnlandedLog, tell: Tell) -> int:
+    size = log.path.stat().st_size
+    landing = land_log(lake, log)
+    for damage in landing.damaged:
+        what = "torn at its end, as by a crash" if damage.is_tail else "damaged in the middle"
+        tell(f"{log.path}: {what}; bytes {damage.start} to {damage.end} are lost")
+    before = _known_row(lake, log.load_id)
+    if before is None and landing.header is None and landing.end is None and landing.last_record_at is None:
+        durable.remove_file(log.path)
+        return 0
+    row = _recovered_row(lake, log, landing, before)
+    row["raw_bytes"] = size
+    lake.write_load(row)
+    if row["state"] != "interrupted":
+        return 0
+    tell(f"load {log.load_id} had been interrupted: {landing.landed} runs landed from its log")
+    return 1
+
+
+def _recovered_row(
+    lake: LakeFiles, log: UnlandedLog, landing: Landing, before: dict[str, Any] | None
+) -> dict[str, Any]:
+    if landing.end is not None:
+        row = {name: landing.end.get(name) for name in LOADS_SCHEMA.names}
+        return row | {name: _time(row[name]) for name in ("started_at", "ended_at")}
+    result = LoadResult(log.load_id, str(lake.folder))
+    for name in ("landed", "unchanged", "missing", "failed", "invalid"):
+        setattr(result, name, (before or {}).get(name) or 0)
+    _add_landing(result, landing)
+    head = before or {**(landing.header or {}), "load_id": log.load_id}
+    row = _load_row(head, result, "interrupted")
+    row["requested"] = head.get("requested")
+    row |= {"started_at": _time(head.get("started_at")), "ended_at": landing.last_record_at}
+    row["raw_file"] = log.path.relative_to(lake.folder).as_posix()
+    return row
+
+
+def _known_row(lake: LakeFiles, load_id: str) -> dict[str, Any] | None:
+    return next((row for row in lake.read_loads().to_pylist() if row["load_id"] == load_id), None)
+
+
+def _add_landing(result: LoadResult, landing: Landing) -> None:
+    for name in ("landed", "unchanged", "missing", "failed", "invalid"):
+        setattr(result, name, getattr(result, name) + getattr(landing, name))
+    result.failed_reasons.update(landing.failed_reasons)
+    result.field_problems.update(landing.field_problems)
+
+
+def _load_row(head: dict[str, Any], result: LoadResult, state: str) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys(LOADS_SCHEMA.names)
+    row |= {name: head.get(name) for name in ("load_id", "command", "source", "base_url", "workspace_id", "version")}
+    row |= {name: getattr(result, name) for name in row if hasattr(result, name)}
+    row |= {"state": state, "started_at": head.get("started_at")}
+    row["failed_reasons"] = sorted(result.failed_reasons.items())
+    row["field_problems"] = sorted(result.field_problems.items())
+    return row
+
+
+def _time(value: datetime | str | None) -> datetime | None:
+    return time_value(value) if isinstance(value, str) else value

@@ -1,0 +1,132 @@
+"""Make one row of all that is known of a run: newer wins, and null never erases.
+
+Each field is a register of its own: of two values the one from the newer payload stays. Newer is the later
+`updated_at`; a payload without one (some details have none) says how the run stood when it was received, so it counts
+as of `fetched_at`; between equals the later `fetched_at` decides. A null says nothing, with one exception: a status
+that rules a field out (a run that is PROCESSED has no failure reason) says that the field is empty.
+
+So the row depends on the set of payloads alone, not on the order in which they came. For that, a row made of several
+payloads must remember which field came from which: `_sources`, JSON text of
+`[[as_of_us, fetched_us, [column, …]], …]`, newest first, null where one payload gave everything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pipeline.schema import RUN_COLUMNS, SOURCES
+
+Row = dict[str, Any]
+Clock = tuple[int, int]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_BEFORE_ALL: Clock = (-(2**63), -(2**63))
+
+_OF_ALL_PAYLOADS = frozenset({"run_id", "fetched_at", "load_id"})
+"""Not registers: the ID is the same in all, the other two are the latest of all."""
+
+_REGISTERS = tuple(column for column in RUN_COLUMNS if column not in _OF_ALL_PAYLOADS)
+_CONTENT = tuple(column for column in RUN_COLUMNS if column not in ("fetched_at", "load_id"))
+
+_RULES_OUT_FAILURE = frozenset({"PENDING", "PROCESSING", "PROCESSED", "NEEDS_REVIEW"})
+_RULES_OUT_END = frozenset({"PENDING", "PROCESSING"})
+
+
+def merge_rows(rows: Iterable[Row], *, fallback: Row | None = None) -> Row:
+    """Return the one row that all the given rows of a run come to, in whichever order they are given.
+
+    `fallback` is a row that only fills gaps: whatever any of the others says goes before it.
+    """
+    values: Row = {}
+    clocks: dict[str, Clock] = {}
+    all_rows = list(rows)
+    for row in all_rows:
+        _take(values, clocks, row, read_clocks(row))
+    if fallback is not None:
+        _take(values, clocks, fallback, dict.fromkeys(read_clocks(fallback), _BEFORE_ALL))
+        all_rows.append(fallback)
+    merged = {column: values.get(column) for column in RUN_COLUMNS}
+    merged["run_id"] = all_rows[0]["run_id"]
+    merged["fetched_at"] = max(row["fetched_at"] for row in all_rows)
+    merged["load_id"] = max(row["load_id"] for row in all_rows)
+    merged["is_detail"] = _is_current(clocks.get("is_detail"), merged["updated_at"])
+    merged[SOURCES.name] = _written_clocks(merged, clocks)
+    return merged
+
+
+def same_content(one: Row, other: Row) -> bool:
+    """Tell whether two rows say the same of a run, whenever and by whichever load that was received."""
+    return all(one[column] == other[column] for column in _CONTENT)
+
+
+def day_of(row: Row) -> str:
+    """Return the partition a row belongs to: `YYYY-MM-DD` (UTC), or `unknown`.
+
+    The date of `created_at`, else of `initial_run_at`, else of `file_created_at`.
+    """
+    time: datetime | None = row["created_at"] or row["initial_run_at"] or row["file_created_at"]
+    return "unknown" if time is None else f"{time.year:04d}-{time.month:02d}-{time.day:02d}"
+
+
+def read_clocks(row: Row) -> dict[str, Clock]:
+    """Return, for each column that the row asserts, how new the payload is that it came from."""
+    written = row.get(SOURCES.name)
+    if written is not None:
+        return {
+            column: (as_of, fetched)
+            for as_of, fetched, columns in json.loads(written)
+            for column in columns
+        }  # fmt: skip
+    fetched_us = _microseconds(row["fetched_at"])
+    updated_at = row["updated_at"]
+    clock = (fetched_us if updated_at is None else _microseconds(updated_at), fetched_us)
+    return dict.fromkeys(_asserted(row), clock)
+
+
+def _asserted(row: Row) -> list[str]:
+    asserted = [column for column in _REGISTERS if row[column] is not None]
+    status = row["status"]
+    if not row["is_detail"]:
+        asserted.remove("is_detail")
+    if status in _RULES_OUT_FAILURE:
+        asserted += [column for column in ("failure_reason", "failure_message") if row[column] is None]
+    if status in _RULES_OUT_END and row["ended_at"] is None:
+        asserted.append("ended_at")
+    return asserted
+
+
+def _take(values: Row, clocks: dict[str, Clock], row: Row, row_clocks: dict[str, Clock]) -> None:
+    for column, clock in row_clocks.items():
+        known = clocks.get(column)
+        if known is None or clock > known or (clock == known and _tie(row[column]) > _tie(values[column])):
+            clocks[column] = clock
+            values[column] = row[column]
+
+
+def _tie(value: Any) -> tuple[bool, str]:
+    """Decide between two values that are equally new, in a way that no order of arrival can change."""
+    return (value is not None, value.isoformat() if isinstance(value, datetime) else repr(value))
+
+
+def _is_current(detail: Clock | None, updated_at: datetime | None) -> bool:
+    return detail is not None and (updated_at is None or detail[0] >= _microseconds(updated_at))
+
+
+def _written_clocks(merged: Row, clocks: dict[str, Clock]) -> str | None:
+    plain = {**merged, SOURCES.name: None}
+    if clocks == read_clocks(plain):
+        return None
+    columns_by_clock: dict[Clock, list[str]] = {}
+    for column in _REGISTERS:
+        if column in clocks:
+            columns_by_clock.setdefault(clocks[column], []).append(column)
+    newest_first = sorted(columns_by_clock.items(), reverse=True)
+    return json.dumps([[*clock, columns] for clock, columns in newest_first], separators=(",", ":"))
+
+
+def _microseconds(time: datetime) -> int:
+    return (time - _EPOCH) // _MICROSECOND

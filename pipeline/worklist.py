@@ -1,0 +1,96 @@
+"""The IDs of one load: each once, in the order given, on disk, so that memory does not grow with their number."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+from pipeline.ids import FoundId
+from pipeline.kinds import BY_OBJECT, Kind, kind_of
+
+_BATCH = 20_000
+
+
+class Worklist:
+    """A list of distinct IDs in a temporary SQLite file; each is open until it is done."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="pipeline-ids-", dir=folder)
+        self._con = sqlite3.connect(
+            Path(self._folder.name) / "ids.sqlite", check_same_thread=False, isolation_level=None
+        )
+        self._con.executescript(
+            """
+            PRAGMA journal_mode = OFF;
+            PRAGMA synchronous = OFF;
+            PRAGMA cache_size = -8000;
+            CREATE TABLE ids (
+                number INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, place TEXT NOT NULL,
+                kind TEXT, done INTEGER NOT NULL DEFAULT 0
+            );
+            """
+        )
+
+    def __enter__(self) -> Worklist:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the list from the disk."""
+        self._con.close()
+        self._folder.cleanup()
+
+    def add(self, found: FoundId) -> bool:
+        """Add an ID at the end, unless it is there already; return whether it was new. A text that is no ID is done."""
+        kind = kind_of(found.text)
+        row = (found.text, found.where, None if kind is None else kind.object, kind is None)
+        return (
+            self._con.execute("INSERT OR IGNORE INTO ids (run_id, place, kind, done) VALUES (?, ?, ?, ?)", row).rowcount
+            > 0
+        )
+
+    def mark_done(self, run_ids: Iterable[str]) -> None:
+        """Take IDs off the open ones."""
+        self._con.executemany("UPDATE ids SET done = 1 WHERE run_id = ?", ((run_id,) for run_id in run_ids))
+
+    def take_off(self, kind: Kind) -> Iterator[FoundId]:
+        """Take all open IDs of one kind off the list, and yield them with the places where they were found."""
+        rows = self._con.execute(
+            "SELECT run_id, place FROM ids WHERE kind = ? AND done = 0 ORDER BY number", (kind.object,)
+        )
+        for run_id, place in rows.fetchall():
+            yield FoundId(run_id, place)
+        self._con.execute("UPDATE ids SET done = 1 WHERE kind = ?", (kind.object,))
+
+    def count(self) -> int:
+        """Return how many distinct IDs there are, done or not."""
+        return int(self._con.execute("SELECT count(*) FROM ids").fetchone()[0])
+
+    def open_by_kind(self) -> Counter[Kind]:
+        """Return how many open IDs there are of each kind."""
+        rows = self._con.execute("SELECT kind, count(*) FROM ids WHERE done = 0 GROUP BY kind")
+        return Counter({BY_OBJECT[kind]: count for kind, count in rows})
+
+    def iter_open(self) -> Iterator[str]:
+        """Yield the open IDs in the order given; what is marked meanwhile does not disturb it."""
+        last = 0
+        query = "SELECT number, run_id FROM ids WHERE number > ? AND done = 0 ORDER BY number LIMIT ?"
+        while rows := self._con.execute(query, (last, _BATCH)).fetchall():
+            for number, run_id in rows:
+                last = number
+                yield run_id
+
+    def iter_open_batches(self, size: int) -> Iterator[list[str]]:
+        """Yield the open IDs in lists of at most `size`."""
+        run_ids = self.iter_open()
+        while batch := list(itertools.islice(run_ids, size)):
+            yield batch
