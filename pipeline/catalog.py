@@ -32,7 +32,7 @@ class Lake:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self._files = existing_lake(path)
+        self.files = existing_lake(path)
         self.con = duckdb.connect()
         self.con.execute("SET TimeZone = 'UTC'")
         self.con.register("documented_reasons", _documented_reasons())
@@ -86,7 +86,7 @@ class Lake:
 
     def _refresh(self) -> None:
         """Make the views anew where what they stand on has changed: the first files, new loads, a move under way."""
-        files = self._files
+        files = self.files
         seen = (
             bool(files.day_paths()),
             *(_stamp(path) for path in (files.moving_path, files.dead_letters_path, files.loads_folder)),
@@ -112,12 +112,12 @@ class Lake:
     def _create_runs(self, has_files: bool) -> None:
         columns = ", ".join(RUN_COLUMNS)
         if has_files:
-            glob = str(self._files.runs_folder / "day=*" / "*.parquet")
+            glob = str(self.files.runs_folder / "day=*" / "*.parquet")
             stored = self.con.read_parquet(glob, hive_partitioning=False)
         else:
             self.con.register("no_runs", RUNS_FILE_SCHEMA.empty_table())
             stored = self.con.sql("FROM no_runs")
-        moving = sorted({run_id for run_id, _old, _new in self._files.read_moves()})
+        moving = sorted({run_id for run_id, _old, _new in self.files.read_moves()})
         if not moving:
             stored.project(columns).create_view("runs", replace=True)
             return

@@ -14,7 +14,7 @@ import random
 import sys
 import time
 import zlib
-from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import TracebackType
@@ -46,6 +46,7 @@ T = TypeVar("T")
 Rows = tuple[list[dict[str, Any]], str | None]
 
 _MAX_ERROR_BODY_BYTES = 65_536
+_PIECE_BYTES = 262_144
 _CONNECT_TIMEOUT_S = 15.0
 
 
@@ -381,11 +382,11 @@ async def read_bounded(chunks: AsyncIterable[bytes], *, encoding: str, limit_byt
     size = 0
     async for chunk in chunks:
         counters.bytes_received += len(chunk)
-        piece = gunzip.feed(chunk, limit_bytes + 1 - size) if gunzip else chunk
-        size += len(piece)
+        for piece in gunzip.feed(chunk, limit_bytes + 1 - size) if gunzip else (chunk,):
+            size += len(piece)
+            parts.append(piece)
         if size > limit_bytes:
             raise TooLargeError(_too_large(limit_bytes))
-        parts.append(piece)
     if gunzip and not gunzip.is_complete:
         raise BrokenBodyError("the answer's gzip data ends early")
     return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -401,19 +402,18 @@ class _Gunzip:
     def is_complete(self) -> bool:
         return self._member.eof
 
-    def feed(self, data: bytes, room: int) -> bytes:
-        """Return what the data unpacks to, but no more than `room` bytes, which must be at least 1."""
-        pieces: list[bytes] = []
+    def feed(self, data: bytes, room: int) -> Iterator[bytes]:
+        """Yield what the data unpacks to, in small pieces, until `room` bytes are out; the rest is then let go."""
         while data and room > 0:
             if self._member.eof:
                 self._member = zlib.decompressobj(wbits=31)
             try:
-                pieces.append(self._member.decompress(data, room))
+                piece = self._member.decompress(data, min(room, _PIECE_BYTES))
             except zlib.error:
                 raise BrokenBodyError("the answer's gzip data is damaged") from None
-            room -= len(pieces[-1])
-            data = self._member.unused_data
-        return b"".join(pieces)
+            yield piece
+            room -= len(piece)
+            data = self._member.unconsumed_tail or self._member.unused_data
 
 
 def _too_large(limit_bytes: int) -> str:

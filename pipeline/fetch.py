@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline import defaults
 from pipeline.errors import ApiError, LakeError, RunError, RunFailedError, RunMissingError, UsageError
 from pipeline.ids import FoundId, why_unusable
 from pipeline.kinds import FINISHED, KINDS, Kind
@@ -30,11 +31,6 @@ if TYPE_CHECKING:
 
     from pipeline.client import ExtendClient
     from pipeline.config import Connection
-
-DEFAULT_LAKE = "data/lake"
-DEFAULT_QPS = 10.0
-"""The pay-as-you-go plan's limit, in requests a second for the whole organization."""
-DEFAULT_CONCURRENCY = 64
 
 _ROUNDS = 3
 _CHECKPOINT_EVERY_S = 0.5
@@ -52,8 +48,8 @@ Report = Callable[[FoundId, str], None]
 class FetchOptions:
     """How to fetch. `qps` is this process's share of the organization's limit, in requests a second."""
 
-    qps: float = DEFAULT_QPS
-    concurrency: int = DEFAULT_CONCURRENCY
+    qps: float = defaults.QPS
+    concurrency: int = defaults.CONCURRENCY
     refresh: bool = False
     consume_verify_results: bool = False
     keep_raw: bool = True
@@ -149,9 +145,9 @@ def fetch_planned(
 def fetch_runs(
     run_ids: Iterable[str],
     *,
-    lake: Path | str = DEFAULT_LAKE,
-    qps: float = DEFAULT_QPS,
-    concurrency: int = DEFAULT_CONCURRENCY,
+    lake: Path | str = defaults.LAKE,
+    qps: float = defaults.QPS,
+    concurrency: int = defaults.CONCURRENCY,
     refresh: bool = False,
     consume_verify_results: bool = False,
     connection: Connection | None = None,
@@ -395,6 +391,7 @@ def _run_in_thread(fetching: _Fetching) -> None:
             thread.join(0.2)
         except KeyboardInterrupt:
             fetching.progress.tell("stopping: landing what has arrived …")
-            fetching.stop("stopped by Ctrl-C")
+            fetching.load.result.interrupted = True
+            fetching.stop("stopped by Ctrl-C; go on with: pipeline retry")
     if failure:
         raise failure[0]

@@ -66,6 +66,7 @@ class Limiter:
     _cut_at: float
     _probe_s: float
     _last_cut_ticket: int
+    _passed_since_cut: bool
 
     def __init__(
         self,
@@ -129,7 +130,10 @@ class Limiter:
         """Take note of an answer that was no 429: the rate may climb."""
         self._accepted.append(self._clock())
         self._forget_old()
-        if self._rate < self._ceiling and ticket > self._last_cut_ticket:
+        if ticket <= self._last_cut_ticket:
+            return
+        self._passed_since_cut = True
+        if self._rate < self._ceiling:
             self._rate = max(self._rate, min(self._ceiling, self._climbed(self._clock() - self._cut_at)))
 
     def restore(self) -> None:
@@ -138,6 +142,7 @@ class Limiter:
         self._probe_s = _PROBE_S
         self._cut_at = -math.inf
         self._last_cut_ticket = self._sent
+        self._passed_since_cut = True
         self._paused_until = -math.inf
         self._last_slot = min(self._last_slot, self._clock())
 
@@ -154,15 +159,21 @@ class Limiter:
 
     def _cut(self, now: float) -> None:
         met, since = self._rate, now - self._cut_at
+        # Refused again with nothing let through in between: that tells nothing about what rate would do.
+        if self._passed_since_cut:
+            self._learn(met, since, now)
+        self._rate = self._cut_to = max(self._ceiling * _LOWEST_SHARE, met * _CUT)
+        self._cut_at = now
+        self._last_cut_ticket = self._sent
+        self._passed_since_cut = False
+
+    def _learn(self, met: float, since: float, now: float) -> None:
         # The limit that was known is met again: probe for more half as often. Else it has moved: learn it anew.
         again = 0.8 * self._met <= met <= 1.2 * self._met
         self._probe_s = min(_LONGEST_PROBE_S, self._probe_s * 2) if again and since > _SOON_S else _PROBE_S
         self._met = met
         lowest = self._goal * _LOWEST_STEP if since < _SOON_S else met * _CUT
         self._goal = _JUST_BELOW * max(lowest, min(met, self._accepted_rate(now)))
-        self._rate = self._cut_to = max(self._ceiling * _LOWEST_SHARE, met * _CUT)
-        self._cut_at = now
-        self._last_cut_ticket = self._sent
 
     def _accepted_rate(self, now: float) -> float:
         """Return how many requests a second the server has let through of late."""

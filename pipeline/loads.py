@@ -37,9 +37,9 @@ class LoadResult:
     """What came of a load. Each distinct ID that was asked for is counted in exactly one of `landed` (new or changed),
     `unchanged`, `skipped` (the lake had it finished, in detail), `missing` (404), `failed` and `invalid`.
 
-    `requests` counts HTTP requests, retries included, `rate_limited` answers of 429; `error` is why it stopped before
-    its end, null where it did not; `failed_reasons` counts missing and failed by reason, `field_problems` values of an
-    unexpected type by column.
+    `requests` counts HTTP requests, retries included, `rate_limited` answers of 429. `error` is why the load stopped
+    before its end, null where it did not, and `interrupted` whether that was the user's wish. `failed_reasons` counts
+    missing and failed by reason, `field_problems` values of an unexpected type by column.
     """
 
     load_id: str
@@ -58,6 +58,7 @@ class LoadResult:
     failed_reasons: Counter[str] = field(default_factory=Counter)
     field_problems: Counter[str] = field(default_factory=Counter)
     error: str | None = None
+    interrupted: bool = False
 
     @property
     def is_complete(self) -> bool:

@@ -139,7 +139,8 @@ def failure_of_exception(error: BaseException) -> Failure:
     chain = _chain(error)
     for cause in chain:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            why = clean_text(cause.verify_message or str(cause))
+            # aiohttp's own subclass of it has no verify_message.
+            why = clean_text(getattr(cause, "verify_message", "") or str(cause))
             return Failure("TLS_CERTIFICATE", f"the TLS certificate cannot be verified ({why})", fatal=True)
         if isinstance(cause, socket.gaierror):
             return _no_answer("DNS_FAILED", "the host name cannot be resolved", cause)

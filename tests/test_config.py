@@ -102,7 +102,7 @@ def test_a_wrong_base_url_is_refused_and_not_shown(url: str, says: str) -> None:
 
 
 def test_a_wrong_base_url_in_the_environment_names_its_variable() -> None:
-    with pytest.raises(UsageError, match="^EXTEND_BASE_URL: plain http"):
+    with pytest.raises(UsageError, match=r"^EXTEND_BASE_URL: plain http"):
         read_connection(env=KEY | {"EXTEND_BASE_URL": "http://x.test"})
 
 

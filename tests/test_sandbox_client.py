@@ -120,7 +120,7 @@ def test_client_reads_a_batch_run(world: World, client: extend_ai.Extend) -> Non
 
 def test_client_raises_its_own_errors_for_the_errors_served(world: World, server: SandboxServer) -> None:
     run_id = world.run_ids(world.workspaces[0], "classify_run")[0]
-    gone = [run_id for run_id in world.deleted_ids(world.workspaces[0]) if run_id.startswith("clr_")][0]
+    gone = next(run_id for run_id in world.deleted_ids(world.workspaces[0]) if run_id.startswith("clr_"))
     with httpx.Client() as transport:
         made = extend_ai.Extend(token=server.key, base_url=server.base_url, httpx_client=transport)
         with pytest.raises(extend_ai.NotFoundError) as missing:

@@ -1,10 +1,12 @@
--- Failed runs by kind and reason. The rate is failed ÷ (processed + failed) of the kind, with its 95 % Wilson interval;
--- rejected and cancelled runs stand beside it, unfinished ones (and those of a status not known to be final) apart.
+-- Failed runs by kind and reason, and a total for each kind (`is_total`). The rate is failed ÷ (processed + failed) of
+-- the kind, with its 95 % Wilson interval; rejected and cancelled runs stand beside it, unfinished ones (and those of a
+-- status not known to be final) apart.
 -- `documented` needs the table `documented_reasons` (kind, reason), which the catalog has.
 WITH kinds AS (
     SELECT
         kind,
         count(*) FILTER (WHERE status IN ('PROCESSED', 'FAILED')) AS ended,
+        count(*) FILTER (WHERE status = 'FAILED') AS failed,
         count(*) FILTER (WHERE status = 'REJECTED') AS rejected,
         count(*) FILTER (WHERE status = 'CANCELLED') AS cancelled,
         count(*) FILTER (
@@ -24,39 +26,52 @@ reasons AS (
 ),
 counted AS (
     SELECT
-        kinds.kind,
-        reasons.reason,
-        coalesce(reasons.failed, 0) AS failed,
-        kinds.ended,
-        reasons.failed / nullif(kinds.ended, 0)::DOUBLE AS share,
-        kinds.rejected,
-        kinds.cancelled,
-        kinds.unfinished,
-        1.959963984540054 AS z
+        kind,
+        NULL AS reason,
+        TRUE AS is_total,
+        failed,
+        ended
     FROM kinds
-    LEFT JOIN reasons ON reasons.kind IS NOT DISTINCT FROM kinds.kind
+    UNION ALL
+    SELECT
+        reasons.kind,
+        reasons.reason,
+        FALSE,
+        reasons.failed,
+        kinds.ended
+    FROM reasons
+    INNER JOIN kinds ON kinds.kind IS NOT DISTINCT FROM reasons.kind
+),
+measured AS (
+    SELECT
+        *,
+        CAST(failed AS DOUBLE) / nullif(ended, 0) AS rate,
+        1.959963984540054 AS z,
+        CAST(nullif(ended, 0) AS DOUBLE) AS n
+    FROM counted
+),
+bounded AS (
+    SELECT
+        *,
+        (rate + z * z / (2 * n)) / (1 + z * z / n) AS middle,
+        z * sqrt(rate * (1 - rate) / n + z * z / (4 * n * n)) / (1 + z * z / n) AS margin
+    FROM measured
 )
 SELECT
-    counted.kind,
-    counted.reason,
+    bounded.kind,
+    bounded.reason,
+    bounded.is_total,
     documented.reason IS NOT NULL AS documented,
-    failed,
-    ended,
-    CASE WHEN ended > 0 THEN coalesce(share, 0) END AS rate,
-    CASE WHEN ended > 0 THEN greatest(0, (
-        (coalesce(share, 0) + z * z / (2 * ended)
-        - z * sqrt(coalesce(share, 0) * (1 - coalesce(share, 0)) / ended + z * z / (4 * ended * ended)))
-        / (1 + z * z / ended)
-    )) END AS rate_low,
-    CASE WHEN ended > 0 THEN least(1, (
-        (coalesce(share, 0) + z * z / (2 * ended)
-        + z * sqrt(coalesce(share, 0) * (1 - coalesce(share, 0)) / ended + z * z / (4 * ended * ended)))
-        / (1 + z * z / ended)
-    )) END AS rate_high,
-    rejected,
-    cancelled,
-    unfinished
-FROM counted
+    bounded.failed,
+    bounded.ended,
+    bounded.rate,
+    greatest(0, bounded.middle - bounded.margin) AS rate_low,
+    least(1, bounded.middle + bounded.margin) AS rate_high,
+    kinds.rejected,
+    kinds.cancelled,
+    kinds.unfinished
+FROM bounded
+INNER JOIN kinds ON kinds.kind IS NOT DISTINCT FROM bounded.kind
 LEFT JOIN documented_reasons AS documented
-    ON documented.kind = counted.kind AND documented.reason = counted.reason
-ORDER BY counted.kind, failed DESC, counted.reason
+    ON documented.kind = bounded.kind AND documented.reason = bounded.reason
+ORDER BY bounded.kind, bounded.is_total DESC, bounded.failed DESC, bounded.reason

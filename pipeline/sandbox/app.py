@@ -8,7 +8,7 @@ import json
 import socket
 import struct
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -53,7 +53,7 @@ class Refusal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """One request: `place` is the path's segments, `run_id` the one asked for by ID."""
+    """One request and the way back: `place` is the path's segments, `run_id` the one asked for by ID."""
 
     ordinal: int
     method: str
@@ -61,6 +61,8 @@ class _Request:
     query: Mapping[str, str]
     headers: Mapping[bytes, bytes]
     run_id: str | None
+    receive: Receive
+    send: Send
     transport: asyncio.Transport | None
 
 
@@ -68,7 +70,7 @@ class SandboxApp:
     """Serve a world: `key` reaches its first workspace, `key` + `-org` all, with the workspace's header.
 
     `asked` counts by-ID requests by run ID, whatever came of them; `answered` complete and correct answers to them.
-    `faults` and `limit_qps` may be changed while it runs.
+    `removed_lists` names kinds (`edit_run`) whose list endpoint is gone; `faults` may be changed while it runs.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class SandboxApp:
         faults: Faults | None = None,
         largest_page: int = 100,
         compress: bool = False,
+        removed_lists: Collection[str] = (),
     ) -> None:
         self.world = world
         self.key = key
@@ -88,6 +91,7 @@ class SandboxApp:
         self.faults = faults
         self.retry_after: Hint = retry_after
         self.compress = compress
+        self.removed_lists = frozenset(removed_lists)
         self.bucket = TokenBucket(limit_qps)
         self.listing = Listing(world, largest_page=largest_page)
         self.asked: Counter[str] = Counter()
@@ -99,19 +103,19 @@ class SandboxApp:
         """Answer one request."""
         if scope["type"] != "http":
             return
-        request = self._read(scope)
+        request = self._read(scope, receive, send)
         try:
             workspace = self._admit(request)
-            fault = self.faults.draw(request.ordinal) if self.faults is not None else None
-            if fault is not None and await self._fail(fault, request, workspace, receive, send):
-                return
-            await self._answer(request, workspace, send)
+            faults = self.faults
+            fault = faults.draw(request.ordinal) if faults is not None else None
+            if faults is None or fault is None or not await self._fail(fault, faults, request, workspace):
+                await self._answer(request, workspace)
         except Refusal as refusal:
-            await self._refuse(request, refusal, send)
+            await self._refuse(request, refusal)
 
     # Who may ask what
 
-    def _read(self, scope: Scope) -> _Request:
+    def _read(self, scope: Scope, receive: Receive, send: Send) -> _Request:
         self.requests += 1
         place = tuple(scope["path"].strip("/").split("/"))
         run_id = place[1] if len(place) == 2 and place[0] in _BY_PATH else None
@@ -120,8 +124,9 @@ class SandboxApp:
         connection = scope.get("extensions", {}).get("sandbox.connection", {})
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
         return _Request(
-            self.requests, scope["method"], place, query, dict(scope["headers"]), run_id, connection.get("transport")
-        )
+            self.requests, scope["method"], place, query, dict(scope["headers"]), run_id,
+            receive, send, connection.get("transport"),
+        )  # fmt: skip
 
     def _admit(self, request: _Request) -> str:
         """Return the workspace that the request may read, or raise what refuses it."""
@@ -136,8 +141,8 @@ class SandboxApp:
         return workspace
 
     def _authorize(self, headers: Mapping[bytes, bytes]) -> str:
-        token = headers.get(b"authorization", b"").decode("latin-1").removeprefix("Bearer ")
-        if token not in (self.key, self.org_key):
+        scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+        if scheme != "Bearer" or token not in (self.key, self.org_key):
             raise Refusal(401, "UNAUTHORIZED", "The API key is missing or invalid")
         version = headers.get(b"x-extend-api-version", b"").decode("latin-1")
         if version != API_VERSION:
@@ -158,16 +163,17 @@ class SandboxApp:
 
     # Answers
 
-    async def _answer(self, request: _Request, workspace: str, send: Send) -> None:
+    async def _answer(self, request: _Request, workspace: str) -> None:
         if request.run_id is None:
-            await self._send_json(request, self._collection(request, workspace), send)
+            await self._send_json(request, self._collection(request, workspace))
             return
         run = self._delivered(request, workspace)
         if self._is_huge(run, request):
-            await self._stream(run, send)
+            if not await self._stream(request, run):
+                return
         else:
             payload = self.world.detail(run.run_id, request.query.get("responseType"))
-            await self._send_json(request, payload, send)
+            await self._send_json(request, payload)
         self.answered[run.run_id] += 1
 
     def _collection(self, request: _Request, workspace: str) -> Payload:
@@ -176,6 +182,8 @@ class SandboxApp:
         kind = _BY_PATH[request.place[0]]
         if len(request.place) > 1 or not kind.listed:
             raise Refusal(404, "NOT_FOUND", f"No such path: /{'/'.join(request.place)}"[:200])
+        if kind.object in self.removed_lists:
+            raise Refusal(410, "ENDPOINT_REMOVED", f"GET {kind.path} is not available any more")
         try:
             return self.listing.page(kind, workspace, request.query)
         except InvalidRequestError as error:
@@ -213,29 +221,33 @@ class SandboxApp:
             and request.query.get("responseType") != "url"
         )
 
-    async def _stream(self, run: Run, send: Send) -> None:
-        """Send a huge parse output piece by piece, never holding all of it."""
+    async def _stream(self, request: _Request, run: Run) -> bool:
+        """Send a huge parse output piece by piece, never holding all of it; return False where the asker left."""
+        send = request.send
         await send({"type": "http.response.start", "status": 200, "headers": _JSON})
         for piece in _iter_huge(self.world.detail(run.run_id, "url"), run):
+            if request.transport is not None and request.transport.is_closing():
+                return False
             await send({"type": "http.response.body", "body": piece, "more_body": True})
             await asyncio.sleep(0)  # the other requests go on
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+        return True
 
-    async def _refuse(self, request: _Request, refusal: Refusal, send: Send) -> None:
+    async def _refuse(self, request: _Request, refusal: Refusal) -> None:
         body = _error(request, refusal.code, str(refusal), retryable=refusal.retryable)
-        await _send(send, refusal.status, [*_JSON, *refusal.headers], body)
+        await _send(request.send, refusal.status, [*_JSON, *refusal.headers], body)
 
-    async def _send_json(self, request: _Request, payload: Payload, send: Send) -> None:
+    async def _send_json(self, request: _Request, payload: Payload) -> None:
         body, headers = _encode(payload), _JSON
         if self.compress and len(body) > 1024 and b"gzip" in request.headers.get(b"accept-encoding", b""):
             body, headers = gzip.compress(body, 1), [*_JSON, (b"content-encoding", b"gzip")]
-        await _send(send, 200, headers, body)
+        await _send(request.send, 200, headers, body)
 
     # Faults
 
-    async def _fail(self, fault: str, request: _Request, workspace: str, receive: Receive, send: Send) -> bool:
+    async def _fail(self, fault: str, faults: Faults, request: _Request, workspace: str) -> bool:
         """Let the request go wrong in this way; return False where the fault does not fit, and it must be answered."""
-        assert self.faults is not None  # noqa: S101 - told so by the caller
+        send = request.send
         if fault in _FAULT_HINTS:
             hint = _FAULT_HINTS[fault]
             raise self._too_many(hint, 0.05 if hint == "ms" else 1.0)
@@ -250,52 +262,56 @@ class SandboxApp:
         elif fault == "error_200":
             await _send(send, 200, _JSON, _error(request, "INTERNAL_ERROR", "An unexpected error", retryable=True))
         elif fault == "hang":
-            await self._hang(self.faults.hang_s, request, receive)
+            await self._hang(faults.hang_s, request)
         elif fault == "other_run":
-            return await self._send_other(request, workspace, send)
+            return await self._send_other(request, workspace)
         else:
-            return await self._spoil(fault, request, workspace, receive, send)
+            return await self._spoil(fault, faults, request, workspace)
         return True
 
-    async def _send_other(self, request: _Request, workspace: str, send: Send) -> bool:
+    async def _send_other(self, request: _Request, workspace: str) -> bool:
         if request.run_id is None:
             return False
         kind = self._find(request, workspace).kind
-        ids = [run_id for run_id in self.world.run_ids(workspace, kind.object)[:2] if run_id != request.run_id]
-        if not ids:
+        others = (run for run in self.world.iter_runs(workspace, kind.object) if run.run_id != request.run_id)
+        other = next(others, None)
+        if other is None:
             return False
-        await self._send_json(request, self.world.detail(ids[0], "url"), send)
+        await self._send_json(request, self.world.detail(other.run_id, "url"))
         return True
 
-    async def _spoil(self, fault: str, request: _Request, workspace: str, receive: Receive, send: Send) -> bool:
+    async def _spoil(self, fault: str, faults: Faults, request: _Request, workspace: str) -> bool:
         """Make the answer and spoil it on its way."""
-        assert self.faults is not None  # noqa: S101 - told so by the caller of the caller
+        send = request.send
         if request.run_id is None:
             payload = self._collection(request, workspace)
         else:
+            huge = self._is_huge(self._find(request, workspace), request)
+            if huge and fault == "slow":
+                return False  # it is slow as it is
             run = self._delivered(request, workspace)
-            payload = self.world.detail(run.run_id, "url" if self._is_huge(run, request) else None)
+            payload = self.world.detail(run.run_id, "url" if huge else request.query.get("responseType"))
         body = _encode(payload)
         half = len(body) // 2
         if fault == "cut_json":
             await _send(send, 200, _JSON, body[:half])
             return True
         if fault == "slow":
-            await _drip(send, body, self.faults.slow_s)
+            await _drip(send, body, faults.slow_s)
             if request.run_id is not None:
                 self.answered[request.run_id] += 1
             return True
         await _start(send, 200, _JSON, len(body))
         await send({"type": "http.response.body", "body": body[:half], "more_body": True})
         await asyncio.sleep(0.01)  # let the first half leave before the connection dies
-        await _disconnect(request.transport, receive, hard=fault == "reset")
+        await _disconnect(request, hard=fault == "reset")
         return True
 
-    async def _hang(self, seconds: float, request: _Request, receive: Receive) -> None:
+    async def _hang(self, seconds: float, request: _Request) -> None:
         try:
-            await asyncio.wait_for(_until_disconnect(receive), seconds)
+            await asyncio.wait_for(_until_disconnect(request.receive), seconds)
         except TimeoutError:
-            await _disconnect(request.transport, receive, hard=False)
+            await _disconnect(request, hard=False)
 
 
 def _iter_huge(payload: Payload, run: Run) -> Iterator[bytes]:
@@ -342,13 +358,14 @@ async def _until_disconnect(receive: Receive) -> None:
         pass
 
 
-async def _disconnect(transport: asyncio.Transport | None, receive: Receive, *, hard: bool) -> None:
+async def _disconnect(request: _Request, *, hard: bool) -> None:
     """Close the connection under the answer: `hard` by a TCP reset, else as a server does that went away."""
-    if transport is None:
+    if request.transport is None:
         raise RuntimeError("this fault needs the sandbox's own server (pipeline.sandbox.server.serve)")
     if hard:
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        transport.abort()
+        connection = request.transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        request.transport.abort()
     else:
-        transport.close()
-    await _until_disconnect(receive)
+        request.transport.close()
+    await _until_disconnect(request.receive)

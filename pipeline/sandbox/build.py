@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from typing import ClassVar
 
 from pipeline.kinds import BY_OBJECT
 
@@ -33,6 +34,9 @@ _FAMILIES = (
     ("edit_run", 6.0), ("verify_run", 6.0), ("form_detection_run", 3.0),
 )  # fmt: skip
 _LARGEST_FAMILY = 8
+_BATCH_PREFIXES = {
+    "parse_run": "bpar_", "workflow_run": "batch_", "classify_run": "bpr_", "extract_run": "bpr_", "split_run": "bpr_",
+}  # fmt: skip
 _SOURCES = {
     "classify_run": ("API", "STUDIO", "PLAYGROUND", "ADMIN"),
     "extract_run": ("API", "API", "STUDIO", "WORKFLOW_CONFIGURATION"),
@@ -142,8 +146,7 @@ class Builder:
         broken = cause.failure_reason in ("FAILED_TO_PROCESS_FILE", "PARSING_ERROR", "PARSE_FAILED")
         status = "FAILED" if broken else "PROCESSED" if cause.status == "PROCESSED" or self.dice.chance(0.8) else None
         parse = self._run("parse_run", Wish("parse_run", status=status), space, self._after(cause.created_at, 4), file)
-        parse.source = "EDIT_RUN" if cause.kind.object == "edit_run" else "DOCUMENT_PROCESSOR_RUN"
-        parse.source_id = cause.run_id
+        parse.source, parse.source_id = "DOCUMENT_PROCESSOR_RUN", cause.run_id
         parse.workflow_run_id = cause.workflow_run_id
         parse.tags = tuple(sorted(wish.tags))
         parse.deleted = "parse deleted" in wish.tags or "no breakdown, parse deleted" in wish.tags
@@ -257,7 +260,7 @@ class Builder:
             children.append(self._caused_form(run, space))
         return children
 
-    _FAMILY_OF: dict[str, Callable[[Builder, Wish, Workspace, datetime], list[Run]]] = {  # noqa: RUF012 - never changed
+    _FAMILY_OF: ClassVar[dict[str, Callable[[Builder, Wish, Workspace, datetime], list[Run]]]] = {
         "parse_run": _parse_family,
         "edit_run": _edit_family,
         "verify_run": _verify_family,
@@ -286,9 +289,9 @@ class Builder:
         if run.status == "FAILED":
             self._fail(run, wish)
         elif run.status == "PROCESSED" and spec.charged:
-            self._charge(run, (file.pages if file else None) or dice.between(1, 4))
+            self._charge(run, file.pages if file else 1)
         if kind == "parse_run":
-            run.result_chunks = min((file.pages if file else None) or 1, 30)
+            run.result_chunks = min(file.pages if file else 1, 30)
         return run
 
     def _charge(self, run: Run, pages: int) -> None:
@@ -344,18 +347,15 @@ class Builder:
             file_id=dice.identifier("file_"),
             name=template.format(n=dice.between(1000, 99_999), m=dice.between(1, 12)),
             type=kind,
-            pages=pages if kind in ("PDF", "DOCX") else None,
+            pages=1 if kind == "IMG" and suffix == "png" else pages,
             created_at=_cut(at - timedelta(seconds=dice.share() * 90_000), dice.pick((0, 3))),
             parent_file_id=dice.identifier("file_") if dice.chance(0.03) else None,
         )
 
     # Batches
 
-    _BATCH_PREFIXES = {"parse_run": "bpar_", "workflow_run": "batch_", "classify_run": "bpr_",  # noqa: RUF012 - constant
-                       "extract_run": "bpr_", "split_run": "bpr_"}  # fmt: skip
-
     def _add_batches(self, space: Workspace) -> None:
-        for kind, prefix in self._BATCH_PREFIXES.items():
+        for kind, prefix in _BATCH_PREFIXES.items():
             made = [
                 Batch(self.dice.identifier(prefix), space.workspace_id, status, self._draw_time(Wish(kind)))
                 for status in ("PROCESSED", "PROCESSED", "PROCESSED", "FAILED")
@@ -364,7 +364,7 @@ class Builder:
             self.batches.update((batch.batch_id, batch) for batch in made)
 
     def _join_batch(self, run: Run, wish: Wish) -> None:
-        if wish.tags or wish.day or run.kind.object not in self._BATCH_PREFIXES or not self.dice.chance(0.05):
+        if wish.tags or wish.day or run.kind.object not in _BATCH_PREFIXES or not self.dice.chance(0.05):
             return
         batch = self.dice.pick(self._open[run.workspace, run.kind.object])
         if batch.created_at > run.created_at:

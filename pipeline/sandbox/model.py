@@ -33,12 +33,12 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """An uploaded file; `pages` is null where the API does not count them (neither PDF nor DOCX)."""
+    """An uploaded file; the API tells its `pages` for PDF and DOCX only, but charges by them all the same."""
 
     file_id: str
     name: str
     type: str | None
-    pages: int | None
+    pages: int
     created_at: datetime
     parent_file_id: str | None = None
 

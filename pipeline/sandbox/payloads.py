@@ -101,7 +101,7 @@ def render_file(file: File) -> Payload:
         "object": "file",
         "id": file.file_id,
         "name": file.name,
-        "metadata": {"pageCount": file.pages} if file.pages is not None else {},
+        "metadata": {"pageCount": file.pages} if file.type in ("PDF", "DOCX") else {},
         "createdAt": instant(file.created_at, 3),
         "updatedAt": instant(file.created_at, 3),
     }
@@ -150,7 +150,7 @@ def _line(run: Run, *, with_charges: bool) -> Payload:
 def _metrics(run: Run, dice: Dice) -> Payload | None:
     if run.status != "PROCESSED" or "metrics" not in run.kind.carries:
         return None
-    pages = (run.files[0].pages if run.files else None) or 1
+    pages = run.files[0].pages if run.files else 1
     metrics: Payload = {"processingTimeMs": number(Decimal(dice.between(4000, 900_000)) / 10)}
     if run.kind.object != "verify_run" or dice.chance(0.8):
         metrics["pageCount"] = pages
@@ -200,13 +200,16 @@ def _workflow(run: Run, dice: Dice) -> Payload:
     def later(most_s: int) -> datetime:
         return min(run.created_at + timedelta(seconds=dice.share() * most_s), END)
 
+    # Some that never had a step began long after they were created: the two times are not the same thing.
+    initial = later(172_800 if not run.steps and run.seed % 4 == 0 else 2)
+    started = min(initial + timedelta(seconds=dice.share() * 30), END)
     began = run.status != "PENDING"
     ended = run.status in ("PROCESSED", "FAILED", "REJECTED", "CANCELLED")
     reviewed = began and run.reviewed
     times = {
-        "initialRunAt": instant(run.created_at, run.precision) if began else None,
-        "startTime": instant(later(30), run.precision) if began else None,
-        "endTime": instant(run.updated_at, run.precision) if ended else None,
+        "initialRunAt": instant(initial, run.precision) if began else None,
+        "startTime": instant(started, run.precision) if began else None,
+        "endTime": instant(max(run.updated_at, started), run.precision) if ended else None,
         "reviewedAt": instant(run.updated_at, run.precision) if reviewed else None,
         "reviewedByUser": draw_reviewer(dice) if reviewed else None,
     }

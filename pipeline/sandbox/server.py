@@ -1,4 +1,8 @@
-"""The sandbox as a real HTTP server on 127.0.0.1: in a thread for tests, in the foreground for the command line."""
+"""The sandbox as a real HTTP server on 127.0.0.1: in a thread for tests, in the foreground for the command line.
+
+The key (by default `sandbox`) is a key of the first workspace, which most runs are in, and needs no workspace header;
+the same with `-org` behind it is the organization's own, reaches every workspace, and needs the header.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import socket
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -94,15 +98,18 @@ def serve(
     retry_after: Hint = "seconds",
     largest_page: int = 100,
     compress: bool = False,
+    removed_lists: Collection[str] = (),
 ) -> Iterator[SandboxServer]:
     """Serve the world from a thread of its own until the block ends; port 0 takes a free one.
 
     `limit_qps` is requests a second over all endpoints (0: no limit), and `retry_after` how a 429 of that limit says
-    when to come back. Raises UsageError where the port is in use.
+    when to come back; `largest_page` bounds every page, `compress` turns gzip on for who accepts it, and
+    `removed_lists` names kinds (`edit_run`) whose list answers ENDPOINT_REMOVED. Raises UsageError where the port is
+    in use.
     """
     app = SandboxApp(
         world, key=key, limit_qps=limit_qps, retry_after=retry_after, faults=faults, largest_page=largest_page,
-        compress=compress,
+        compress=compress, removed_lists=removed_lists,
     )  # fmt: skip
     listener = _listen(port)
     config = uvicorn.Config(

@@ -1,0 +1,8 @@
+"""What holds where the user says nothing."""
+
+LAKE = "data/lake"
+DEMO_LAKE = "data/demo"
+QPS = 10.0
+"""The pay-as-you-go plan's limit, in requests a second for the whole organization."""
+CONCURRENCY = 64
+SANDBOX_KEY = "sandbox"

@@ -1,0 +1,61 @@
+"""Make the lake anew from its raw log, after a change of the schema or of how payloads are flattened. No requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import filelock
+
+from pipeline import raw
+from pipeline.errors import UsageError
+from pipeline.lake import LakeFiles, UnlandedLog
+from pipeline.landing import land_logs
+from pipeline.loads import Tell, recover
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What a rebuild did: how many logs were read, runs made anew and as they were, and rows that no log holds."""
+
+    logs: int
+    runs: int
+    unchanged: int
+    kept: int
+
+
+def rebuild_lake(lake: LakeFiles, *, tell: Tell = lambda _message: None) -> Rebuilt:
+    """Flatten every payload of the raw log again and replace the rows; return what was done.
+
+    Rows of runs that no log holds (it was not kept, or was pruned) stay as they are, and where a load's log is gone,
+    what the lake knew fills the gaps. Readers see each day's file as it was or as it will be. Raises UsageError where
+    there is no raw log.
+    """
+    recover(lake, tell=tell)
+    logs = [UnlandedLog(path, path.name.removesuffix(raw.SUFFIX), 0) for path in lake.raw_logs()]
+    if not logs:
+        raise UsageError(f"{lake.raw_folder}: no raw log here, so there is nothing to rebuild the lake from")
+    with lake.writing(tell=tell):
+        logs = [log for log in logs if _is_at_rest(lake, log, tell)]
+        loads = set(lake.read_loads()["load_id"].to_pylist())
+        has_gaps = bool(loads - {log.load_id for log in logs})
+        landings = land_logs(lake, logs, replace=True, keep_gaps=has_gaps)
+        for landing in landings:
+            for damage in landing.damaged:
+                if not damage.is_tail:
+                    tell(
+                        f"load {landing.load_id}: bytes {damage.start} to {damage.end} of its log are damaged, and lost"
+                    )
+        total = sum(len(lake.read_day(day)) for day in lake.days())
+    runs, unchanged = landings[-1].landed, landings[-1].unchanged
+    return Rebuilt(len(logs), runs + unchanged, unchanged, total - runs - unchanged)
+
+
+def _is_at_rest(lake: LakeFiles, log: UnlandedLog, tell: Tell) -> bool:
+    try:
+        with lake.load_lock(log.load_id).acquire(timeout=0):
+            pass
+    except filelock.Timeout:
+        tell(f"load {log.load_id} is still running; it lands by itself")
+        return False
+    lake.load_lock_path(log.load_id).unlink(missing_ok=True)
+    return True

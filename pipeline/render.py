@@ -1,0 +1,212 @@
+"""Write a table for people or for programs: aligned text, CSV, JSON, Markdown, Parquet.
+
+Decimals and times become text that loses nothing; text from outside cannot steer a terminal.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
+
+from pipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    import duckdb
+
+FORMATS = ("table", "csv", "json", "markdown", "parquet")
+
+_BATCH_ROWS = 10_000
+_TABLE_ROWS = 1_000
+
+
+def write_relation(relation: duckdb.DuckDBPyRelation, *, format: str, stream: TextIO) -> None:
+    """Write a relation's rows to a stream in one of FORMATS.
+
+    A table shows its first thousand rows and says that there are more. Raises UsageError for Parquet on a terminal, and
+    where the query turns out to fail while it is read.
+    """
+    import duckdb
+
+    try:
+        if format == "parquet":
+            _write_parquet(relation, stream)
+            return
+        names = list(relation.columns)
+        rows = _iter_rows(relation)
+        if format == "csv":
+            _write_csv(names, rows, stream)
+        elif format == "json":
+            _write_json(names, rows, stream)
+        elif format == "markdown":
+            _write_markdown(names, rows, stream)
+        else:
+            _write_first_rows(names, rows, stream)
+    except duckdb.Error as error:
+        raise UsageError(f"the query cannot be answered: {error}") from error
+
+
+def write_table(
+    names: Sequence[str], rows: Iterable[Sequence[Any]], *, stream: TextIO | None = None, title: str | None = None
+) -> None:
+    """Print an aligned table; numbers stand to the right. Nothing is cut off where the stream is no terminal."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    stream = sys.stdout if stream is None else stream
+    rows = list(rows)
+    table = Table(box=SIMPLE_HEAD, title=title and Text(title), title_justify="left", pad_edge=False)
+    for position, name in enumerate(names):
+        is_number = any(isinstance(row[position], int | float | Decimal) for row in rows) and not any(
+            isinstance(row[position], bool) for row in rows
+        )
+        table.add_column(Text(printable(name)), justify="right" if is_number else "left", overflow="fold")
+    for cells in zip(*(_column_cells([row[position] for row in rows]) for position in range(len(names))), strict=True):
+        table.add_row(*map(Text, cells))
+    console = Console(file=stream, highlight=False)
+    if not stream.isatty():
+        console = Console(file=stream, highlight=False, width=10_000, color_system=None)
+    with console.capture() as capture:
+        console.print(table)
+    stream.write("\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines()) + "\n")
+
+
+def _column_cells(values: list[Any]) -> list[str]:
+    """Return a column's cells; decimals are filled up so that their points stand below each other."""
+    cells = [shown(value) for value in values]
+    places = [
+        len(cell.partition(".")[2]) if isinstance(value, Decimal) else 0
+        for value, cell in zip(values, cells, strict=True)
+    ]
+    most = max(places, default=0)
+    return [
+        cell if most == 0 or value is None else cell + " " * (most - own + (own == 0))
+        for value, cell, own in zip(values, cells, places, strict=True)
+    ]
+
+
+def shown(value: Any) -> str:
+    """Return a value as a person reads it: `1,234.5`, `2026-11-03 09:30:00`, nothing for null."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, Decimal):
+        text = f"{value:,f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    if isinstance(value, float):
+        return f"{value:,.6g}"
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S") if value.tzinfo else str(value)
+    return printable(str(plain(value)) if not isinstance(value, list | dict) else _json_text(plain(value)))
+
+
+def printable(text: str) -> str:
+    """Return text with everything that a terminal could take as a command, or that turns its direction, written out."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON holds it: whole numbers, floats, booleans and text stay, all else becomes text."""
+    if isinstance(value, dict):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z") if value.tzinfo else value.isoformat()
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return str(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return str(value)
+    if value is None or isinstance(value, int | float | str):
+        return value
+    return str(value)
+
+
+def _iter_rows(relation: duckdb.DuckDBPyRelation) -> Iterator[tuple[Any, ...]]:
+    whole = _whole_number_columns(relation)
+    for batch in relation.to_arrow_reader(_BATCH_ROWS):
+        columns = [batch.column(position).to_pylist() for position in range(batch.num_columns)]
+        for position in whole:
+            columns[position] = [None if value is None else int(value) for value in columns[position]]
+        yield from zip(*columns, strict=True)
+
+
+def _whole_number_columns(relation: duckdb.DuckDBPyRelation) -> list[int]:
+    """Return where sums of whole numbers are: DuckDB's 128-bit integers come through Arrow as decimals."""
+    return [position for position, type_ in enumerate(relation.types) if str(type_) in ("HUGEINT", "UHUGEINT")]
+
+
+def _write_csv(names: Sequence[str], rows: Iterable[Sequence[Any]], stream: TextIO) -> None:
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(names)
+    for row in rows:
+        writer.writerow([_cell(value) for value in row])
+
+
+def _write_json(names: Sequence[str], rows: Iterable[Sequence[Any]], stream: TextIO) -> None:
+    between = "["
+    for row in rows:
+        stream.write(between + "\n  " + _json_text(dict(zip(names, map(plain, row), strict=True))))
+        between = ","
+    stream.write("[]\n" if between == "[" else "\n]\n")
+
+
+def _write_markdown(names: Sequence[str], rows: Iterable[Sequence[Any]], stream: TextIO) -> None:
+    stream.write(f"| {' | '.join(map(_markdown_cell, names))} |\n|{' --- |' * len(names)}\n")
+    for row in rows:
+        stream.write(f"| {' | '.join(_markdown_cell(_cell(value)) for value in row)} |\n")
+
+
+def _markdown_cell(text: str) -> str:
+    for special in "\\|<`*_[":
+        text = text.replace(special, f"\\{special}")
+    return printable(text)
+
+
+def _write_first_rows(names: Sequence[str], rows: Iterator[Sequence[Any]], stream: TextIO) -> None:
+    first = [row for _, row in zip(range(_TABLE_ROWS), rows, strict=False)]
+    write_table(names, first, stream=stream)
+    if next(rows, None) is not None:
+        stream.write(f"… and more than these {_TABLE_ROWS:,} rows; --format csv gives them all\n")
+
+
+def _write_parquet(relation: duckdb.DuckDBPyRelation, stream: TextIO) -> None:
+    import pyarrow.parquet as pq
+
+    if stream.isatty():
+        raise UsageError("Parquet is not for a terminal; send it to a file: … --format parquet > FILE")
+    target: BinaryIO | TextIO = getattr(stream, "buffer", stream)
+    reader = relation.to_arrow_reader(_BATCH_ROWS)
+    with pq.ParquetWriter(target, reader.schema, compression="zstd") as writer:
+        for batch in reader:
+            writer.write_batch(batch)
+
+
+def _cell(value: Any) -> str:
+    value = plain(value)
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return _json_text(value) if isinstance(value, dict | list) else str(value)
+
+
+def _json_text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

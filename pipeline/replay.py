@@ -1,0 +1,205 @@
+"""Land saved payloads: JSON, JSON lines, lists, list pages, webhook events, raw logs; plain, gzip or zstd. No requests.
+
+What counts as a payload is a JSON object with the `object` and `id` of a run, wherever it stands in those shapes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import zstandard
+
+from pipeline.errors import UsageError
+from pipeline.flatten import is_detail_payload, time_value
+from pipeline.kinds import BY_OBJECT, kind_of
+from pipeline.lake import LakeFiles
+from pipeline.loads import Load, LoadResult, recover
+from pipeline.progress import Progress, Silent
+
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_CHECKPOINT_BYTES = 4 << 20
+_MAX_DOCUMENT_BYTES = 1 << 30
+
+Report = Callable[[str, str], None]
+"""Takes where something unusable stands, and why it is so."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedRun:
+    """A run's payload found in a file; `fetched_at` is null where nothing says when it was received."""
+
+    payload: dict[str, Any]
+    is_detail: bool
+    fetched_at: datetime | None = None
+    workspace_id: str | None = None
+
+
+class _UnusableError(Exception):
+    """Something in a file that is no run; its text says what instead."""
+
+
+def load_files(
+    names: Sequence[str],
+    lake: LakeFiles,
+    *,
+    workspace_id: str | None = None,
+    keep_raw: bool = True,
+    report: Report,
+    progress: Progress | None = None,
+    stdin: BinaryIO | None = None,
+) -> LoadResult:
+    """Land the payloads of saved files (`-` is standard input), and return what came of it.
+
+    A payload counts as received when its file was last changed: of two that do not say when they were updated, the
+    later one wins. What is no run is reported, with its place, and the rest goes on. Raises UsageError where a file
+    cannot be read at all, before anything lands.
+    """
+    progress = progress or Silent()
+    for name in names:
+        if name != "-" and not Path(name).is_file():
+            raise UsageError(f"{name}: no such file")
+    recover(lake, tell=progress.tell)
+    load = Load(lake, command="load", source=", ".join(names), workspace_id=workspace_id, tell=progress.tell)
+    try:
+        for name in names:
+            _take_file(load, name, workspace_id, report, stdin)
+        invalid = load.result.invalid
+        result = load.finish(keep_raw=keep_raw)
+        result.requested = result.landed + result.unchanged + invalid
+        return result
+    finally:
+        load.close()
+
+
+def _take_file(load: Load, name: str, workspace_id: str | None, report: Report, stdin: BinaryIO | None) -> None:
+    modified = datetime.now(UTC) if name == "-" else datetime.fromtimestamp(Path(name).stat().st_mtime, UTC)
+    shown = "standard input" if name == "-" else name
+    try:
+        with (stdin or sys.stdin.buffer) if name == "-" else Path(name).open("rb") as file:
+            for place, value in _iter_documents(_decompressed(file)):
+                for found in _iter_runs(value):
+                    if isinstance(found, _UnusableError):
+                        load.result.invalid += 1
+                        report(f"{shown}:{place}", str(found))
+                        continue
+                    body = json.dumps(found.payload).encode()
+                    load.take_run(
+                        found.payload["id"],
+                        body,
+                        fetched_at=found.fetched_at or modified,
+                        is_detail=found.is_detail,
+                        workspace_id=found.workspace_id or workspace_id,
+                    )
+                    if load.pending_bytes > _CHECKPOINT_BYTES:
+                        load.checkpoint()
+    except (OSError, EOFError, zstandard.ZstdError) as error:
+        load.result.invalid += 1
+        report(shown, f"cannot be read to its end ({error}); what came before it lands")
+
+
+def _decompressed(file: Any) -> Any:
+    """Return a buffered binary stream of what a file holds, told by its first bytes, not by its name."""
+    reader = io.BufferedReader(file, 1 << 20)
+    magic = reader.peek(4)[:4]
+    if magic.startswith(_GZIP):
+        return gzip.open(reader)
+    if magic == _ZSTD:
+        decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
+        return io.BufferedReader(decompressor.stream_reader(reader, read_across_frames=True))
+    return reader
+
+
+def _iter_documents(file: BinaryIO) -> Iterator[tuple[int, Any]]:
+    """Yield the JSON values of a file with the line they begin at: one a line, or else the whole as one document."""
+    first = b""
+    number = 0
+    while not first.strip():
+        first = file.readline(_MAX_DOCUMENT_BYTES)
+        if not first:
+            return
+        number += 1
+    try:
+        value = _parse(first)
+    except ValueError:
+        yield from _whole_document(first + file.read(_MAX_DOCUMENT_BYTES), number)
+        return
+    yield number, value
+    for line in iter(lambda: file.readline(_MAX_DOCUMENT_BYTES), b""):
+        number += 1
+        if line.strip():
+            try:
+                yield number, _parse(line)
+            except ValueError as error:
+                yield number, _UnusableError(f"not JSON ({error})")
+
+
+def _whole_document(content: bytes, number: int) -> Iterator[tuple[int, Any]]:
+    try:
+        yield number, _parse(content)
+    except ValueError as error:
+        yield number, _UnusableError(f"not JSON ({error})")
+
+
+def _parse(content: bytes) -> Any:
+    try:
+        return json.loads(content.decode("utf-8-sig"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _iter_runs(value: Any, *, in_page: bool = False) -> Iterator[SavedRun | _UnusableError]:
+    if isinstance(value, _UnusableError):
+        yield value
+    elif isinstance(value, list):
+        for each in value:
+            yield from _iter_runs(each, in_page=in_page)
+    elif not isinstance(value, dict):
+        yield _UnusableError(f"a JSON object was expected, not {type(value).__name__}")
+    elif value.get("object") == "list" and isinstance(value.get("data"), list):
+        yield from _iter_runs(value["data"], in_page=True)
+    elif "eventType" in value and "payload" in value:
+        yield from _iter_event(value)
+    elif "record" in value:
+        yield from _iter_record(value)
+    else:
+        yield _run(value, is_detail=not in_page and is_detail_payload(value))
+
+
+def _iter_event(event: dict[str, Any]) -> Iterator[SavedRun | _UnusableError]:
+    payload = event["payload"]
+    if isinstance(payload, dict) and "id" in payload and "object" in payload:
+        yield _run(payload, is_detail=True)
+    else:
+        yield _UnusableError(f"a webhook event {event['eventType']!r} that does not hold a run, but a link or less")
+
+
+def _iter_record(record: dict[str, Any]) -> Iterator[SavedRun | _UnusableError]:
+    """Take a record of a raw log, as another lake has it."""
+    if record["record"] != "run":
+        return
+    try:
+        fetched_at = time_value(record["fetched_at"])
+        run = _run(record["payload"], is_detail=bool(record["detail"]))
+    except (KeyError, TypeError, AttributeError, ValueError):
+        yield _UnusableError("a record of a raw log that is not whole")
+        return
+    if isinstance(run, SavedRun):
+        run = SavedRun(run.payload, run.is_detail, fetched_at, record.get("workspace_id"))
+    yield run
+
+
+def _run(payload: dict[str, Any], *, is_detail: bool) -> SavedRun | _UnusableError:
+    run_id, named = payload.get("id"), payload.get("object")
+    if not isinstance(run_id, str) or not run_id:
+        return _UnusableError(f"a JSON object without the `id` of a run (object: {named!r})"[:200])
+    if kind_of(run_id) is None and not (isinstance(named, str) and named in BY_OBJECT):
+        return _UnusableError(f"{run_id[:60]!r} is not of a known kind of run (object: {named!r})"[:200])
+    return SavedRun(payload, is_detail)
