@@ -142,7 +142,8 @@ class _Rewriting:
         for run_id, rows in staged.items():
             merged = self._merged(rows, [row for _day, row in stored[run_id]])
             new = day_of(merged)
-            added[new].append(merged)
+            if [row for day, row in stored[run_id] if day == new] != [merged]:
+                added[new].append(merged)
             moves += [(run_id, old, new) for old, _row in stored[run_id] if old != new]
         return added, moves
 

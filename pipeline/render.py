@@ -74,7 +74,8 @@ def write_table(
         console = Console(file=stream, highlight=False, width=10_000, color_system=None)
     with console.capture() as capture:
         console.print(table)
-    stream.write("\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines()) + "\n")
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    stream.write("\n".join(line for line in lines if line) + "\n")
 
 
 def _column_cells(values: list[Any]) -> list[str]:

@@ -548,6 +548,40 @@ def test_ten_minutes_without_the_api_lose_nothing(down: str) -> None:
     assert 490 * 0.97 <= len([at for at in landed if resumed + 20 <= at < resumed + 30]) <= 500
 
 
+def rate_after_outage(down: httpx.Response, *, seconds: float, qps: float) -> tuple[list[float], float]:
+    """Return when requests left, with 64 waiting and the API down from the start, and the rate at the first answer."""
+
+    async def main() -> tuple[list[float], float]:
+        sent: list[float] = []
+        started = now()
+
+        def handler(request: httpx.Request) -> httpx.Response:
+            sent.append(now() - started)
+            return down if sent[-1] < seconds else run_of(request)
+
+        async with make_client(handler, qps=qps) as client:
+            tasks = [asyncio.create_task(client.fetch_run(f"clr_{n}")) for n in range(64)]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            rate = client._limiter.rate
+            await asyncio.gather(*tasks)
+            return sent, rate
+
+    return run_simulated(main())
+
+
+def test_requests_that_wait_for_their_slot_when_an_outage_begins_are_not_sent() -> None:
+    sent, _ = rate_after_outage(error(503), seconds=60, qps=10)
+    opened = sent[19]  # twenty failures in a row
+    assert opened < 3
+    assert len([at for at in sent if opened < at <= opened + 20]) <= 20
+
+
+def test_the_first_answer_after_an_outage_of_429s_brings_the_plans_rate_back() -> None:
+    sent, rate = rate_after_outage(error(429), seconds=8, qps=100)
+    assert sent[20] - sent[19] >= 1  # it was an outage
+    assert rate == 98
+
+
 def test_an_outage_without_end_says_how_long_and_how_to_go_on() -> None:
     with pytest.raises(ExceptionGroup) as caught:
         fetch_many(always(503, "DOWN"), 1000, qps=50, max_outage_s=120)

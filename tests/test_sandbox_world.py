@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline import sandbox
 from pipeline.kinds import BY_OBJECT, KINDS, kind_of
 from pipeline.sandbox.answers import Answers
 from pipeline.sandbox.material import UNDOCUMENTED_STATUSES
@@ -365,6 +368,28 @@ def test_form_detection_is_dated_by_the_edit_run_once_that_was_listed() -> None:
     assert answers_of(*runs).credits == by_id
     listed = {(D1, "edit_run"): Decimal(2), (D1, "form_detection_run"): Decimal(1)}
     assert answers_of(*runs, known="both").credits == listed
+
+
+def test_answers_can_be_for_some_of_the_runs() -> None:
+    workflow, classify, parse, extract = a_family()
+    world = World(seed=1, runs=0)
+    world.change(workflow, classify, parse, extract)
+    found = world.answers(run_ids=["clr_1", "clr_none"])
+    assert found.credits == {(D2, "classify_run"): Decimal("0.3"), (D2, "parse_run"): Decimal(2)}
+    assert found.statuses == {("classify_run", "PROCESSED"): 1}
+
+
+def test_sandbox_stands_on_the_table_of_kinds_and_the_errors_alone() -> None:
+    """Its answers check the pipeline, so nothing of the pipeline may have a part in them."""
+    names: set[str] = set()
+    for path in Path(sandbox.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                names.add(node.module or "")
+            elif isinstance(node, ast.Import):
+                names.update(alias.name for alias in node.names)
+            assert not isinstance(node, ast.ImportFrom) or node.level < 2
+    assert {name for name in names if name.split(".")[0] == "pipeline"} == {"pipeline.kinds", "pipeline.errors"}
 
 
 def test_answers_agree_with_a_plain_reading_of_the_payloads(world: World, details: dict[str, Payload]) -> None:

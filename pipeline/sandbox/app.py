@@ -30,6 +30,7 @@ _BY_PATH: dict[str, Kind] = {kind.path.strip("/"): kind for kind in KINDS}
 _HUGE_CHUNKS = 200
 _PIECE_BYTES = 256 * 1024
 _HTML = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
+_JSON_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _JSON: Headers = [(b"content-type", b"application/json; charset=utf-8")]
 _PAGE: Headers = [(b"content-type", b"text/html")]
 _FAULT_HINTS: dict[str, Hint] = {
@@ -327,7 +328,7 @@ def _iter_huge(payload: Payload, run: Run) -> Iterator[bytes]:
 
 
 def _encode(payload: Any) -> bytes:
-    return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
+    return _JSON_ENCODER.encode(payload).encode()
 
 
 def _error(request: _Request, code: str, message: str, *, retryable: bool) -> bytes:

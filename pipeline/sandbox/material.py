@@ -172,7 +172,7 @@ def draw_message(dice: Dice, reason: str | None, file_name: str) -> str | None:
         return None
     template = dice.pick(_MESSAGES.get(reason or "", ())) if reason in _MESSAGES else dice.pick(_ANY_MESSAGE)
     return template.format(
-        n=dice.between(100, 99_999), m=dice.between(1, 60), digit=dice.between(1, 9), reason=reason,
+        n=dice.between(100, 99_999), m=dice.between(1, 60), digit=dice.between(1, 9), reason=reason or "Failed",
         file=file_name[:60], id=dice.identifier("file_"), who=draw_reviewer(dice),
     )  # fmt: skip
 

@@ -151,7 +151,9 @@ class Run:
         return self.shows_breakdown and self.day >= CHARGES_FROM
 
 
+_TIMESPECS = {0: "seconds", 3: "milliseconds", 6: "microseconds"}
+
+
 def instant(at: datetime, precision: int) -> str:
     """Return an RFC 3339 time in UTC with so many decimal places of the seconds (0, 3 or 6)."""
-    fraction = f".{at.microsecond:06d}"[: precision + 1] if precision else ""
-    return f"{at:%Y-%m-%dT%H:%M:%S}{fraction}Z"
+    return at.isoformat(timespec=_TIMESPECS[precision]).removesuffix("+00:00") + "Z"

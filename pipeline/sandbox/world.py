@@ -7,7 +7,7 @@ place that holds the sandbox's state, so runs may be added, changed or removed w
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from pipeline.kinds import Kind
@@ -21,7 +21,9 @@ Payload = dict[str, Any]
 
 
 class World:
-    """A made-up organization with exactly `runs` existing runs (every case of the API from 500 runs on).
+    """A made-up organization with exactly `runs` existing runs.
+
+    From 500 runs on it holds every case of the API, from 2,000 on every documented failure reason as well.
 
     `version` grows with every change made through `change`, so that whatever was derived from the runs can be told
     to be out of date.
@@ -91,13 +93,18 @@ class World:
         """The IDs of all batches, in a fixed order."""
         return list(self._batches)
 
-    def answers(self, workspace: str | None = None, *, known: Known = "detail") -> Answers:
+    def answers(
+        self, workspace: str | None = None, *, known: Known = "detail", run_ids: Collection[str] | None = None
+    ) -> Answers:
         """Return what a pipeline should find that read every existing run of the workspace (or of the organization).
 
         `known` is `detail` where all were read by ID and nothing else (verify runs too, once), and `both` where the
-        list endpoints' summaries were read as well.
+        list endpoints' summaries were read as well. `run_ids` are the runs that were read, where not all were: those
+        of them that do not exist count for nothing.
         """
-        return work_out(self.iter_runs(workspace), self._runs, known)
+        chosen = None if run_ids is None else set(run_ids)
+        read = [run for run in self.iter_runs(workspace) if chosen is None or run.run_id in chosen]
+        return work_out(read, self._runs, known)
 
     # Changing it
 

@@ -1,0 +1,73 @@
+"""What several test modules stand on: made-up worlds served over real HTTP, and payloads made by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import Connection, read_connection
+from pipeline.lake import LakeFiles
+from pipeline.loads import Load, LoadResult
+from pipeline.sandbox.server import SandboxServer, serve
+from pipeline.sandbox.world import World
+
+NOON = datetime(2026, 11, 3, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    """A small world with all kinds of run; tests only read it."""
+    return World(seed=11, runs=600)
+
+
+@pytest.fixture
+def server(world: World) -> Iterator[SandboxServer]:
+    """That world, served."""
+    with serve(world) as running:
+        yield running
+
+
+@pytest.fixture
+def connection(server: SandboxServer) -> Connection:
+    """The way to the served world, with the key of its first workspace."""
+    return connect(server)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> LakeFiles:
+    """An empty lake."""
+    return LakeFiles(tmp_path / "lake")
+
+
+def connect(server: SandboxServer) -> Connection:
+    """Return the way to a served world."""
+    return read_connection(base_url=server.base_url, env={"EXTEND_API_KEY": server.key})
+
+
+def classify(run_id: str = "clr_1", **fields: Any) -> dict[str, Any]:
+    """Return a classify run's detail, made by hand."""
+    return {
+        "object": "classify_run",
+        "id": run_id,
+        "status": "PROCESSED",
+        "createdAt": "2026-11-02T09:30:00Z",
+        "updatedAt": "2026-11-02T09:31:00Z",
+        "config": {},
+        **fields,
+    }
+
+
+def land(
+    lake: LakeFiles, *payloads: dict[str, Any], is_detail: bool = True, fetched_at: datetime = NOON, **options: Any
+) -> LoadResult:
+    """Land payloads in one load of their own."""
+    load = Load(lake, command="load", source="test")
+    for payload in payloads:
+        body = json.dumps(payload).encode()
+        load.take_run(payload["id"], body, fetched_at=fetched_at, is_detail=is_detail, workspace_id=None)
+    return load.finish(**options)

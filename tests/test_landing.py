@@ -1,0 +1,268 @@
+"""Landing: what the raw log holds comes into the lake, each run once, in the day it belongs to."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow.parquet as pq
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline.catalog import Lake
+from pipeline.errors import RunFailedError, RunMissingError
+from pipeline.lake import LakeFiles, UnlandedLog
+from pipeline.landing import land_logs
+from pipeline.loads import Load
+from pipeline.schema import RUNS_FILE_SCHEMA, RUNS_SCHEMA
+from tests.conftest import NOON, classify, land
+
+FILE = {"object": "file", "id": "file_1", "name": "a.pdf", "createdAt": "2026-10-30T08:00:00Z"}
+
+
+def parse_detail(run_id: str = "pr_1", **fields: Any) -> dict[str, Any]:
+    return {"object": "parse_run", "id": run_id, "status": "PROCESSED", "config": {}, "file": FILE, **fields}
+
+
+def parse_summary(run_id: str = "pr_1", **fields: Any) -> dict[str, Any]:
+    times = {"createdAt": "2026-11-01T10:00:00Z", "updatedAt": "2026-11-01T10:05:00Z"}
+    return {"object": "parse_run", "id": run_id, "status": "PROCESSED", "file": FILE, **times, **fields}
+
+
+def stored(lake: LakeFiles) -> list[tuple[str, str]]:
+    """Return each row's day and ID, as a reader sees them that knows nothing of this package."""
+    glob = str(lake.runs_folder / "*" / "*.parquet")
+    query = "SELECT day::VARCHAR, run_id FROM read_parquet($glob, hive_partitioning = true) ORDER BY ALL"
+    return duckdb.sql(query, params={"glob": glob}).fetchall()
+
+
+def test_each_run_is_in_the_file_of_its_day_of_creation_in_utc(lake: LakeFiles) -> None:
+    result = land(
+        lake,
+        classify("clr_1", createdAt="2026-11-02T23:59:59.999999Z"),
+        classify("clr_2", createdAt="2026-11-03T00:00:00Z"),
+        classify("clr_3", createdAt="2026-11-03T01:30:00+02:00"),
+        parse_detail("pr_1"),
+        parse_detail("pr_2", file=None),
+    )
+    assert stored(lake) == [
+        ("2026-10-30", "pr_1"),
+        ("2026-11-02", "clr_1"),
+        ("2026-11-02", "clr_3"),
+        ("2026-11-03", "clr_2"),
+        ("unknown", "pr_2"),
+    ]
+    assert (result.landed, result.unchanged) == (5, 0)
+
+
+def test_the_day_of_the_file_never_stands_in_for_the_time_of_creation(lake: LakeFiles) -> None:
+    land(lake, parse_detail())
+    with Lake(lake.folder) as catalog:
+        assert catalog.sql("SELECT created_at FROM runs").fetchall() == [(None,)]
+
+
+def test_every_file_has_the_whole_declared_schema_with_descriptions(lake: LakeFiles) -> None:
+    land(lake, {"object": "classify_run", "id": "clr_1"}, parse_detail())
+    paths = [Path(path) for path in lake.day_paths()]
+    assert len(paths) == 2
+    for path in paths:
+        schema = pq.read_schema(path)
+        assert schema.names == RUNS_FILE_SCHEMA.names
+        assert schema.types == RUNS_FILE_SCHEMA.types
+        assert schema.names[:-1] == RUNS_SCHEMA.names
+        assert schema.field("credits").metadata[b"description"].startswith(b"`usage.credits`")
+
+
+def test_a_run_moves_when_its_day_becomes_better_known(lake: LakeFiles) -> None:
+    land(lake, parse_detail(usage={"credits": 2, "breakdown": []}))
+    assert stored(lake) == [("2026-10-30", "pr_1")]
+    result = land(lake, parse_summary(), is_detail=False)
+    assert stored(lake) == [("2026-11-01", "pr_1")]
+    assert (result.landed, result.unchanged) == (1, 0)
+    assert lake.read_day("2026-10-30").num_rows == 0
+    assert not lake.moving_path.exists()
+    with Lake(lake.folder) as catalog:
+        row = catalog.sql(
+            "SELECT credits::VARCHAR, created_at::VARCHAR, len(breakdown), is_detail FROM runs"
+        ).fetchall()
+    assert row == [("2.000000", "2026-11-01 10:00:00+00", 0, True)]
+
+
+def test_a_detail_without_a_creation_time_finds_its_run_where_the_summary_put_it(lake: LakeFiles) -> None:
+    land(lake, parse_summary(), classify("clr_1"), is_detail=False)
+    land(lake, parse_detail(usage={"credits": 2}))
+    assert stored(lake) == [("2026-11-01", "pr_1"), ("2026-11-02", "clr_1")]
+
+
+def test_summary_and_detail_of_different_days_in_one_load_make_one_row(lake: LakeFiles) -> None:
+    load = Load(lake, command="load", source="test")
+    for payload, is_detail in ((parse_detail(), True), (parse_summary(), False)):
+        load.take_run("pr_1", json.dumps(payload).encode(), fetched_at=NOON, is_detail=is_detail, workspace_id=None)
+    assert load.finish().landed == 1
+    assert stored(lake) == [("2026-11-01", "pr_1")]
+
+
+def test_landing_the_same_payloads_again_changes_no_byte(lake: LakeFiles) -> None:
+    load = Load(lake, command="load", source="test")
+    for payload in (classify("clr_1"), classify("clr_2"), parse_detail(), parse_summary()):
+        load.take_run(payload["id"], json.dumps(payload).encode(), fetched_at=NOON, is_detail=True, workspace_id=None)
+    load.finish()
+    before = {path: (Path(path).read_bytes(), Path(path).stat().st_ino) for path in lake.day_paths()}
+    with lake.writing():
+        again = land_logs(lake, [UnlandedLog(lake.raw_logs()[0], load.result.load_id, 0)])[0]
+    assert (again.landed, again.unchanged) == (0, 3)
+    assert {path: (Path(path).read_bytes(), Path(path).stat().st_ino) for path in lake.day_paths()} == before
+
+
+def test_a_run_that_comes_again_as_it_was_is_unchanged_and_fetched_later(lake: LakeFiles) -> None:
+    land(lake, classify())
+    result = land(lake, classify(), fetched_at=NOON + timedelta(hours=1))
+    assert (result.landed, result.unchanged) == (0, 1)
+    with Lake(lake.folder) as catalog:
+        rows = catalog.sql("SELECT fetched_at::VARCHAR, load_id FROM runs").fetchall()
+    assert rows == [("2026-11-03 13:00:00+00", result.load_id)]
+
+
+def test_a_run_that_changed_is_landed(lake: LakeFiles) -> None:
+    land(lake, classify(status="PROCESSING"))
+    result = land(lake, classify(updatedAt="2026-11-02T10:00:00Z"), fetched_at=NOON + timedelta(hours=1))
+    assert (result.landed, result.unchanged) == (1, 0)
+
+
+def test_fields_of_the_wrong_type_are_counted_by_column_and_lose_no_run(lake: LakeFiles) -> None:
+    result = land(lake, classify("clr_1", createdAt=5), classify("clr_2", createdAt="soon", reviewed="yes"))
+    assert result.landed == 2
+    assert result.field_problems == {"created_at": 2, "reviewed": 1}
+    with Lake(lake.folder) as catalog:
+        (problems,) = catalog.sql("SELECT field_problems FROM loads").fetchall()[0]
+    assert problems == {"created_at": 2, "reviewed": 1}
+
+
+def test_a_reader_meets_a_run_once_while_it_moves_and_the_next_writer_finishes_the_move(lake: LakeFiles) -> None:
+    land(lake, parse_detail(), parse_detail("pr_2"))
+    old = lake.read_day("2026-10-30")
+    with Lake(lake.folder) as catalog:
+        assert catalog.sql("SELECT count(*) FROM runs").fetchall() == [(2,)]
+        land(lake, parse_summary(), is_detail=False)
+        # As a crash would leave it that comes after the new place and before the old one:
+        lake.write_day("2026-10-30", old)
+        lake.write_moves([("pr_1", "2026-10-30", "2026-11-01")])
+        assert stored(lake) == [("2026-10-30", "pr_1"), ("2026-10-30", "pr_2"), ("2026-11-01", "pr_1")]
+        rows = catalog.sql("SELECT run_id, created_at::VARCHAR FROM runs ORDER BY ALL").fetchall()
+        assert rows == [("pr_1", "2026-11-01 10:00:00+00"), ("pr_2", None)]
+        land(lake, classify())
+        assert stored(lake) == [("2026-10-30", "pr_2"), ("2026-11-01", "pr_1"), ("2026-11-02", "clr_1")]
+        assert catalog.sql("SELECT count(*) FROM runs").fetchall() == [(3,)]
+
+
+def test_a_move_that_had_not_reached_the_new_place_leaves_the_run_in_the_old_one(lake: LakeFiles) -> None:
+    land(lake, parse_detail())
+    lake.write_moves([("pr_1", "2026-10-30", "2026-11-01")])
+    with Lake(lake.folder) as catalog:
+        assert catalog.sql("SELECT count(*) FROM runs").fetchall() == [(1,)]
+    land(lake, classify())
+    assert stored(lake) == [("2026-10-30", "pr_1"), ("2026-11-02", "clr_1")]
+
+
+def fail(lake: LakeFiles, run_id: str, reason: str, *, missing: bool = False) -> None:
+    load = Load(lake, command="fetch", source="test")
+    error = RunMissingError if missing else RunFailedError
+    load.take_failure(
+        error(f"run {run_id}: {reason}", run_id=run_id, reason=reason, http_status=500, request_id="req_1", attempts=6),
+        workspace_id="ws_1",
+    )
+    load.finish()
+
+
+def letters(lake: LakeFiles) -> list[tuple[Any, ...]]:
+    with Lake(lake.folder) as catalog:
+        return catalog.sql(
+            "SELECT run_id, kind, workspace_id, reason, http_status, attempts FROM dead_letters"
+        ).fetchall()
+
+
+def test_what_did_not_come_is_a_dead_letter_with_its_last_reason(lake: LakeFiles) -> None:
+    fail(lake, "clr_1", "HTTP_500")
+    fail(lake, "exr_2", "NOT_FOUND", missing=True)
+    fail(lake, "clr_1", "TIMEOUT")
+    assert letters(lake) == [
+        ("clr_1", "classify_run", "ws_1", "TIMEOUT", 500, 6),
+        ("exr_2", "extract_run", "ws_1", "NOT_FOUND", 500, 6),
+    ]
+    with Lake(lake.folder) as catalog:
+        loads = catalog.sql("SELECT missing, failed, failed_reasons FROM loads ORDER BY load_id").fetchall()
+    assert loads == [(0, 1, {"HTTP_500": 1}), (1, 0, {"NOT_FOUND": 1}), (0, 1, {"TIMEOUT": 1})]
+
+
+def test_a_dead_letter_is_settled_by_a_payload_that_came_later_and_not_by_an_earlier_one(lake: LakeFiles) -> None:
+    fail(lake, "clr_1", "HTTP_500")
+    land(lake, classify("clr_1"), fetched_at=NOON - timedelta(days=100_000))
+    assert [letter[0] for letter in letters(lake)] == ["clr_1"]
+    land(lake, classify("clr_1"), fetched_at=NOON + timedelta(days=100_000))
+    assert letters(lake) == []
+
+
+VERSIONS = st.integers(0, 4)
+
+
+@st.composite
+def payloads(draw: st.DrawFn) -> tuple[dict[str, Any], bool, int]:
+    """Draw a payload of one of four runs, in one of its shapes and versions, received at one of a few times."""
+    run_id = draw(st.sampled_from(["clr_1", "clr_2", "pr_1", "workflow_run_1"]))
+    version, is_detail = draw(VERSIONS), draw(st.booleans())
+    payload: dict[str, Any] = {
+        "id": run_id,
+        "status": draw(st.sampled_from(["PROCESSING", "PROCESSED", "FAILED", "ODD"])),
+    }
+    names = {"clr": "classify_run", "pr": "parse_run", "workflow": "workflow_run"}
+    payload["object"] = names[run_id.split("_")[0]]
+    optional = {
+        "failureReason": f"REASON_{version}",
+        "usage": {"credits": version, "totalCredits": version + 1},
+        "metadata": {"version": version},
+        "endTime": f"2026-11-05T00:00:0{version}Z",
+        "initialRunAt": "2026-10-31T00:00:00Z",
+        "file": FILE,
+    }
+    payload |= {name: value for name, value in optional.items() if draw(st.booleans())}
+    if payload["object"] == "classify_run" or not is_detail:
+        payload |= {"createdAt": "2026-11-01T00:00:00Z", "updatedAt": f"2026-11-01T00:0{version}:00Z"}
+    return payload, is_detail, draw(st.integers(0, 3))
+
+
+def answers(
+    folder: Path, deliveries: list[tuple[dict[str, Any], bool, int]], loads: int
+) -> list[list[tuple[Any, ...]]]:
+    lake = LakeFiles(folder)
+    size = max(1, -(-len(deliveries) // loads))
+    for start in range(0, len(deliveries), size):
+        load = Load(lake, command="load", source="test")
+        for payload, is_detail, hour in deliveries[start : start + size]:
+            load.take_run(
+                payload["id"],
+                json.dumps(payload).encode(),
+                fetched_at=NOON + timedelta(hours=hour),
+                is_detail=is_detail,
+                workspace_id=None,
+            )
+        load.finish()
+    with Lake(folder) as catalog:
+        return [
+            catalog.sql("SELECT COLUMNS(* EXCLUDE load_id)::VARCHAR FROM runs ORDER BY run_id").fetchall(),
+            catalog.sql("SELECT COLUMNS(*)::VARCHAR FROM credit_ledger ORDER BY ALL").fetchall(),
+            stored(lake),
+        ]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(payloads(), min_size=1, max_size=7).flatmap(lambda them: st.tuples(st.just(them), st.permutations(them))),
+    st.integers(1, 4),
+)
+def test_the_order_in_which_payloads_land_changes_no_answer(
+    tmp_path_factory: Any, orders: tuple[list[Any], list[Any]], loads: int
+) -> None:
+    folder = tmp_path_factory.mktemp("lake")
+    one, other = orders
+    assert answers(folder / "one", one, 1) == answers(folder / "other", other, loads)
