@@ -34,7 +34,7 @@ class Lake:
     def __init__(self, path: Path | str) -> None:
         self.files = existing_lake(path)
         self.con = duckdb.connect()
-        self.con.execute("SET TimeZone = 'UTC'")
+        self.con.execute("SET TimeZone = 'UTC'; SET python_enable_replacements = false")
         self.con.register("documented_reasons", _documented_reasons())
         self._seen: tuple[object, ...] | None = None
 
@@ -103,8 +103,8 @@ class Lake:
 
     def _create_view(self, name: str, paths: list[str], schema: pa.Schema) -> None:
         if not paths:
-            self.con.register("no_rows", schema.empty_table())
-            relation = self.con.sql("FROM no_rows")
+            self.con.register(f"no_{name}", schema.empty_table())
+            relation = self.con.table(f"no_{name}")
         else:
             relation = self.con.read_parquet(paths, union_by_name=len(paths) > 1)
         relation.project(", ".join(schema.names)).create_view(name, replace=True)
@@ -116,7 +116,7 @@ class Lake:
             stored = self.con.read_parquet(glob, hive_partitioning=False)
         else:
             self.con.register("no_runs", RUNS_FILE_SCHEMA.empty_table())
-            stored = self.con.sql("FROM no_runs")
+            stored = self.con.table("no_runs")
         moving = sorted({run_id for run_id, _old, _new in self.files.read_moves()})
         if not moving:
             stored.project(columns).create_view("runs", replace=True)

@@ -298,7 +298,8 @@ class _Fetching:
             try:
                 await self._fetch_one(client, run_id)
             except ApiError as error:
-                self.stop(str(error))
+                self.why_stopped = self.why_stopped or str(error)
+                self.stopping.set()
             self._count(client)
             if self.load.pending_bytes >= _CHECKPOINT_BYTES:
                 await self._checkpoint()
@@ -383,12 +384,15 @@ def _run_in_thread(fetching: _Fetching) -> None:
             asyncio.run(fetching.run())
         except BaseException as error:  # noqa: BLE001 - it is raised again in the calling thread
             failure.append(error)
+        finally:
+            ended.set()
 
-    thread = threading.Thread(target=run, name="pipeline-fetch", daemon=True)
-    thread.start()
-    while thread.is_alive():
+    ended = threading.Event()
+    threading.Thread(target=run, name="pipeline-fetch", daemon=True).start()
+    # Not Thread.join: interrupted by Ctrl-C, it takes the thread for dead (Python 3.11).
+    while not ended.is_set():
         try:
-            thread.join(0.2)
+            ended.wait(0.2)
         except KeyboardInterrupt:
             fetching.progress.tell("stopping: landing what has arrived …")
             fetching.load.result.interrupted = True

@@ -27,9 +27,11 @@ _PARSE_REASONS = frozenset(
     "PASSWORD_PROTECTED_FILE FAILED_TO_CONVERT_TO_PDF FAILED_TO_CONVERT_TO_JPEG "
     "FAILED_TO_GENERATE_TARGET_FORMAT CHUNKING_ERROR INTERNAL_ERROR INVALID_CONFIG_OPTIONS OUT_OF_CREDITS".split()
 )
-_EDIT_REASONS = _PARSE_REASONS | frozenset(
-    "FIELD_DETECTION_ERROR INVALID_OPTIONS EMPTY_SCHEMA SCHEMA_VALIDATION_ERROR".split()
+_FORM_REASONS = frozenset(
+    "UNABLE_TO_DOWNLOAD_FILE FILE_TYPE_NOT_SUPPORTED FILE_SIZE_TOO_LARGE CORRUPT_FILE PASSWORD_PROTECTED_FILE "
+    "FAILED_TO_CONVERT_TO_PDF FIELD_DETECTION_ERROR EMPTY_SCHEMA INVALID_OPTIONS INTERNAL_ERROR OUT_OF_CREDITS".split()
 )
+_EDIT_REASONS = _FORM_REASONS | {"SCHEMA_VALIDATION_ERROR"}
 _VERIFY_REASONS = frozenset(
     "FILE_TYPE_NOT_SUPPORTED NO_APPLICABLE_SIGNALS PARSE_FAILED REQUEST_ABORTED INTERNAL_ERROR".split()
 )
@@ -99,7 +101,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         "extract_run", "exr_", "/extract_runs", _PROCESSOR_STATUSES, _PROCESSOR_REASONS | {"SCHEMA_GENERATION_FAILED"},
-        {**_processor_fields("extractor"), "files": "both"}, processor="extractor",
+        {**_processor_fields("extractor"), "files": "both", "edits": "detail"}, processor="extractor",
     ),
     Kind(
         "split_run", "splr_", "/split_runs", _PROCESSOR_STATUSES, _PROCESSOR_REASONS,
@@ -110,6 +112,7 @@ KINDS: tuple[Kind, ...] = (
         {
             **_EVERY, **_BREAKDOWN, **_FAILURE, **_LIST_TIMES, **_CONFIG,
             "metadata": "both", "file": "both", "batchId": "both", "metrics": "both",
+            "outputUrl": "detail",
         },
         query=MappingProxyType({"responseType": "url"}),
     ),
@@ -141,7 +144,7 @@ KINDS: tuple[Kind, ...] = (
         reading_can_destroy=True,
     ),
     Kind(
-        "form_detection_run", "sgr_", "/form_detection_runs", ("PROCESSING", "PROCESSED", "FAILED"), frozenset(),
+        "form_detection_run", "sgr_", "/form_detection_runs", ("PROCESSING", "PROCESSED", "FAILED"), _FORM_REASONS,
         _all_detail({**_EVERY, **_BREAKDOWN, **_FAILURE, **_CONFIG, "file": "detail", "metrics": "detail"}),
         listed=False,
     ),

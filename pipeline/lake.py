@@ -5,6 +5,7 @@
     LAKE/loads/YYYY-MM.parquet              one row a load, one file a month
     LAKE/dead_letters.parquet               one row an ID that did not come
     LAKE/moving.json                        only while runs change their day: which, from where, to where
+    LAKE/odd_days.json                      only if needed: days of runs whose creation time should be known and is not
 
 A file is only ever replaced as a whole. Writers hold the lock; readers need none.
 """
@@ -62,6 +63,7 @@ class LakeFiles:
         self.loads_folder = self.folder / "loads"
         self.dead_letters_path = self.folder / "dead_letters.parquet"
         self.moving_path = self.folder / "moving.json"
+        self.odd_days_path = self.folder / "odd_days.json"
 
     # Whose turn it is
 
@@ -181,7 +183,19 @@ class LakeFiles:
                 found.append(UnlandedLog(path, load_id, offset))
         return found
 
-    # Runs that change their day
+    # Runs that change their day, or may stand under another than their kind's runs do
+
+    def read_odd_days(self) -> list[str]:
+        """Return the days that may hold runs without a creation time of kinds whose payloads always tell it."""
+        try:
+            return [str(day) for day in json.loads(self.odd_days_path.read_text())]
+        except FileNotFoundError:
+            return []
+
+    def write_odd_days(self, days: set[str]) -> None:
+        """Note such days, before their runs are written."""
+        if sorted(days) != self.read_odd_days():
+            durable.write_file(self.odd_days_path, json.dumps(sorted(days)).encode())
 
     def read_moves(self) -> list[Move]:
         """Return the moves under way; empty but for the moment of one, or after a crash in it."""

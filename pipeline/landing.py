@@ -13,7 +13,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,13 @@ import pyarrow.compute as pc
 
 from pipeline import durable
 from pipeline.flatten import Row
+from pipeline.kinds import KINDS
 from pipeline.lake import UNKNOWN_DAY, LakeFiles, Move, UnlandedLog
 from pipeline.merge import day_of, merge_rows, same_content
 from pipeline.schema import DEAD_LETTERS_SCHEMA, RUNS_FILE_SCHEMA
-from pipeline.staging import STAGED_SCHEMA, Landing, Staging
+from pipeline.staging import Landing, Staging
 
+_DATED_KINDS = [kind.object for kind in KINDS if kind.carries.get("createdAt") == "both"]
 _MERGE_ROWS = 10_000
 _MEMORY_LIMIT = "512MB"
 
@@ -53,23 +55,15 @@ def land_logs(
         staging.close()
         with duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": str(folder)}) as con:
             con.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
-            _create_view(con, "staged", staging.rows_glob(), staging.rows, STAGED_SCHEMA)
-            _create_view(con, "failures", staging.failures_glob(), staging.failures, DEAD_LETTERS_SCHEMA)
+            staging.create_views(con)
             if staging.rows:
-                rewriting = _Rewriting(lake, con, replace=replace, keep_gaps=keep_gaps)
+                rewriting = _Rewriting(lake, con, staging, replace=replace, keep_gaps=keep_gaps)
                 rewriting.run()
                 landings[-1].landed, landings[-1].unchanged = rewriting.landed, rewriting.unchanged
             _settle_dead_letters(lake, con)
         return landings
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _create_view(con: duckdb.DuckDBPyConnection, name: str, glob: str, count: int, schema: pa.Schema) -> None:
-    if count:
-        con.read_parquet(glob).create_view(name)
-    else:
-        con.register(name, schema.empty_table())
 
 
 def finish_moves(lake: LakeFiles) -> None:
@@ -107,18 +101,23 @@ def _is_among(table: pa.Table, run_ids: Iterable[str]) -> Any:
 class _Rewriting:
     """Goes through the days that staged rows belong to, and replaces each."""
 
-    def __init__(self, lake: LakeFiles, con: duckdb.DuckDBPyConnection, *, replace: bool, keep_gaps: bool) -> None:
-        self.lake, self.con = lake, con
+    def __init__(
+        self, lake: LakeFiles, con: duckdb.DuckDBPyConnection, staging: Staging, *, replace: bool, keep_gaps: bool
+    ) -> None:
+        self.lake, self.con, self.staging = lake, con, staging
         self.replace, self.keep_gaps = replace, keep_gaps
         self.landed = self.unchanged = 0
+        self._movers: dict[str, list[str]] = {}
 
     def run(self) -> None:
         added, moves = self._moved_rows()
         self.lake.write_moves(moves)
-        for day, incoming in self._incoming_by_day():
+        for day in self.staging.days():
+            incoming = self.staging.read_day(day)
+            incoming = incoming.filter(pc.invert(_is_among(incoming, self._movers.get(day, []))))
             self._rewrite(day, incoming, added.pop(day, []))
         for day, rows in added.items():
-            self._rewrite(day, STAGED_SCHEMA.empty_table(), rows)
+            self._rewrite(day, RUNS_FILE_SCHEMA.empty_table(), rows)
         for old, group in _by(moves, 1).items():
             _drop(self.lake, old, {run_id for run_id, _old, _new in group})
         self.lake.write_moves([])
@@ -135,17 +134,32 @@ class _Rewriting:
             "JOIN (SELECT DISTINCT run_id, _day FROM staged) AS staged USING (run_id) "
             "WHERE stored._day <> staged._day AND run_id NOT IN (FROM movers)"
         )
-        staged = _rows_by_id(self.con.sql("FROM staged SEMI JOIN movers USING (run_id)").to_arrow_table())
-        stored = self._stored_rows_of_movers()
+        self._movers = self._movers_by_day("staged")
+        staged = self._rows_of(self._movers, self.staging.read_day)
+        stored = self._rows_of(self._movers_by_day("stored"), self.lake.read_day)
         added: dict[str, list[Row]] = defaultdict(list)
         moves: list[Move] = []
         for run_id, rows in staged.items():
-            merged = self._merged(rows, [row for _day, row in stored[run_id]])
+            merged = self._merged([row for _day, row in rows], [row for _day, row in stored[run_id]])
             new = day_of(merged)
             if [row for day, row in stored[run_id] if day == new] != [merged]:
                 added[new].append(merged)
             moves += [(run_id, old, new) for old, _row in stored[run_id] if old != new]
         return added, moves
+
+    def _movers_by_day(self, view: str) -> dict[str, list[str]]:
+        movers = self.con.view(view).join(self.con.table("movers"), "run_id", how="semi")
+        return dict(movers.aggregate("_day, list(DISTINCT run_id)", "_day").fetchall())
+
+    def _rows_of(
+        self, run_ids_by_day: dict[str, list[str]], read_day: Callable[[str], pa.Table]
+    ) -> dict[str, list[tuple[str, Row]]]:
+        rows: dict[str, list[tuple[str, Row]]] = defaultdict(list)
+        for day, run_ids in run_ids_by_day.items():
+            table = read_day(day)
+            for row in table.filter(_is_among(table, run_ids)).to_pylist():
+                rows[row["run_id"]].append((day, row))
+        return rows
 
     def _create_stored_view(self) -> None:
         """Make the view `stored` of the lake's run IDs and their days, as far as staged runs may be there."""
@@ -159,24 +173,23 @@ class _Rewriting:
     def _days_to_search(self) -> list[str]:
         """Return the lake's days in which a staged run may have its row.
 
-        A payload without `created_at` says nothing of the day that another one may have told: then it is all days.
+        A kind whose every payload tells the time of creation has its runs there, or where an odd payload without it put
+        them, which is noted. For the other kinds it is all days.
         """
         known = set(self.lake.days())
+        self.con.register("dated", pa.table({"kind": _DATED_KINDS}))
+        odd_days = set(self.lake.read_odd_days())
+        found_odd = self.con.sql(
+            "SELECT DISTINCT _day FROM staged SEMI JOIN dated USING (kind) WHERE created_at IS NULL"
+        )
+        self.lake.write_odd_days(odd_days | {day for (day,) in found_odd.fetchall()})
+        if self.replace or self.con.sql("SELECT 1 FROM staged ANTI JOIN dated USING (kind) LIMIT 1").fetchall():
+            return sorted(known)
         found = self.con.sql(
             "SELECT DISTINCT strftime(time AT TIME ZONE 'UTC', '%Y-%m-%d') "
             "FROM (SELECT unnest([created_at, initial_run_at, file_created_at]) AS time FROM staged)"
         ).fetchall()
-        undated = self.con.sql("SELECT bool_or(created_at IS NULL) FROM staged").fetchall() == [(True,)]
-        return sorted(known if undated or self.replace else known & ({day for (day,) in found} | {UNKNOWN_DAY}))
-
-    def _stored_rows_of_movers(self) -> dict[str, list[tuple[str, Row]]]:
-        rows: dict[str, list[tuple[str, Row]]] = defaultdict(list)
-        places = self.con.sql("SELECT _day, list(run_id) FROM stored SEMI JOIN movers USING (run_id) GROUP BY ALL")
-        for day, run_ids in places.fetchall():
-            table = self.lake.read_day(day)
-            for row in table.filter(_is_among(table, run_ids)).to_pylist():
-                rows[row["run_id"]].append((day, row))
-        return rows
+        return sorted(known & ({day for (day,) in found} | odd_days | {UNKNOWN_DAY}))
 
     def _merged(self, staged: list[Row], stored: list[Row]) -> Row:
         if self.replace:
@@ -192,24 +205,8 @@ class _Rewriting:
 
     # Day by day
 
-    def _incoming_by_day(self) -> Iterator[tuple[str, pa.Table]]:
-        """Yield the staged rows of each day, but for those of movers, one day after the other."""
-        reader = self.con.sql("FROM staged ANTI JOIN movers USING (run_id) ORDER BY _day").to_arrow_reader(_MERGE_ROWS)
-        day: str | None = None
-        batches: list[pa.RecordBatch] = []
-        for batch in reader:
-            for part_day, part in _split_by_day(batch):
-                if part_day != day and day is not None:
-                    yield day, pa.Table.from_batches(batches).cast(STAGED_SCHEMA)
-                    batches = []
-                day = part_day
-                batches.append(part)
-        if day is not None:
-            yield day, pa.Table.from_batches(batches).cast(STAGED_SCHEMA)
-
     def _rewrite(self, day: str, incoming: pa.Table, added: list[Row]) -> None:
         """Replace a day's file by what it had, the staged rows and the rows of movers; not if nothing changes."""
-        incoming = incoming.drop_columns(["_day"])
         existing = self.lake.read_day(day)
         repeated = _repeated_ids(incoming)
         clashing = pc.or_(
@@ -232,15 +229,6 @@ class _Rewriting:
         if changed:
             kept = existing.filter(pc.invert(_is_among(existing, replaced)))
             self.lake.write_day(day, pa.concat_tables([kept, fresh, *merged_tables]))
-
-
-def _split_by_day(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """Cut a batch that is ordered by day at the places where the day changes."""
-    runs = pc.run_end_encode(batch["_day"])
-    start = 0
-    for day, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
-        yield day, batch.slice(start, end - start)
-        start = end
 
 
 def _repeated_ids(table: pa.Table) -> list[str]:

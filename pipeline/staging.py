@@ -1,13 +1,16 @@
-"""Read raw logs and flatten what they hold into a staging folder, on its way to the lake."""
+"""Read raw logs and flatten what they hold, on its way to the lake: kept by day, on the disk where it is much."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from pipeline import raw
@@ -17,10 +20,13 @@ from pipeline.lake import UnlandedLog
 from pipeline.merge import day_of
 from pipeline.schema import DEAD_LETTERS_SCHEMA, RUNS_FILE_SCHEMA
 
-STAGED_SCHEMA = RUNS_FILE_SCHEMA.append(pa.field("_day", pa.string()))
-"""A row on its way: as in a day's file, with the day that this payload alone would put it in."""
-
-_STAGE_ROWS = 4_096
+_DAY = pa.field("_day", pa.string())
+_STAGED_SCHEMA = RUNS_FILE_SCHEMA.append(_DAY).remove_metadata()
+_KEYS = ("run_id", "kind", "created_at", "initial_run_at", "file_created_at", "fetched_at", "_day")
+_KEYS_SCHEMA = pa.schema([_STAGED_SCHEMA.field(name).remove_metadata() for name in _KEYS])
+_BATCH_ROWS = 4_096
+_BATCH_BYTES = 32 << 20
+_MEMORY_BYTES = 64 << 20
 
 
 @dataclass(slots=True)
@@ -49,14 +55,22 @@ class Landing:
 
 
 class Staging:
-    """Flattened rows and failures of the logs on their way to the lake, as Parquet files in a folder of their own."""
+    """Flattened rows and failures of raw logs. Rows are kept by the day that their own payload puts them in.
+
+    Up to 64 MiB stay in memory; beyond that they go to a file in `folder`, and one day at a time comes back.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
         self.rows = 0
         self.failures = 0
-        self._rows: list[Row] = []
-        self._failures: list[Row] = []
+        self._folder = folder
+        self._bytes = 0
+        self._row_batch: list[Row] = []
+        self._tables: list[pa.Table] = []
+        self._keys: list[pa.Table] = []
+        self._failure_batch: list[Row] = []
+        self._spilled: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        self._in_memory: dict[str, pa.Table] = {}
 
     def read(self, log: UnlandedLog) -> Landing:
         """Stage what a log holds beyond its offset."""
@@ -66,20 +80,49 @@ class Staging:
                 landing.damaged.append(part)
                 continue
             landing.raw_bytes = part.end
-            for record in raw.iter_records(part.lines):
+            for line, record in zip(part.lines, raw.iter_records(part.lines), strict=True):
+                self._bytes += len(line)
                 self._take(landing, record)
         return landing
 
     def close(self) -> None:
-        """Write what is still in memory."""
-        self._write_rows()
+        """Make ready to be asked: nothing more will be read."""
+        self._take_batch()
+        if self._tables:
+            self._in_memory = dict(_split_by_day(pa.concat_tables(self._tables)))
+        self._tables = []
         self._write_failures()
 
-    def rows_glob(self) -> str:
-        return str(self.folder / "rows-*.parquet")
+    def days(self) -> list[str]:
+        """Return the days that rows are staged for, oldest first."""
+        return sorted({*self._spilled, *self._in_memory})
 
-    def failures_glob(self) -> str:
-        return str(self.folder / "failures-*.parquet")
+    def read_day(self, day: str) -> pa.Table:
+        """Return the rows staged for a day, in the schema of a day's file."""
+        parts = [self._in_memory[day]] if day in self._in_memory else []
+        if day in self._spilled:
+            with self._rows_path.open("rb") as file:
+                for offset, length in self._spilled[day]:
+                    file.seek(offset)
+                    with pa.ipc.open_stream(file.read(length)) as reader:
+                        parts.append(reader.read_all())
+        return pa.concat_tables(parts).drop_columns([_DAY.name]).cast(RUNS_FILE_SCHEMA)
+
+    def create_views(self, con: duckdb.DuckDBPyConnection) -> None:
+        """Make the views `staged` (of each row what tells where it belongs, not all of it) and `failures`."""
+        con.register("staged_in_memory", pa.concat_tables([_KEYS_SCHEMA.empty_table(), *self._keys]))
+        keys = con.table("staged_in_memory")
+        if list(self._folder.glob("keys-*.parquet")):
+            keys = keys.union(con.read_parquet(str(self._folder / "keys-*.parquet")))
+        keys.create_view("staged")
+        if self.failures:
+            con.read_parquet(str(self._folder / "failures-*.parquet")).create_view("failures")
+        else:
+            con.register("failures", DEAD_LETTERS_SCHEMA.empty_table())
+
+    @property
+    def _rows_path(self) -> Path:
+        return self._folder / "rows.arrows"
 
     def _take(self, landing: Landing, record: raw.Record | None) -> None:
         name = None if record is None else record["record"]
@@ -107,11 +150,31 @@ class Staging:
         )
         landing.field_problems.update(flat.problems)
         landing.last_record_at = flat.row["fetched_at"]
-        flat.row["_day"] = day_of(flat.row)
-        self._rows.append(flat.row)
+        flat.row[_DAY.name] = day_of(flat.row)
+        self._row_batch.append(flat.row)
         self.rows += 1
-        if len(self._rows) >= _STAGE_ROWS:
-            self._write_rows()
+        if len(self._row_batch) >= _BATCH_ROWS or self._bytes >= _BATCH_BYTES:
+            self._take_batch()
+
+    def _take_batch(self) -> None:
+        if self._row_batch:
+            table = pa.Table.from_pylist(self._row_batch, schema=_STAGED_SCHEMA)
+            self._tables.append(table)
+            self._keys.append(table.select(_KEYS).cast(_KEYS_SCHEMA))
+            self._row_batch, self._bytes = [], 0
+            if sum(each.nbytes for each in self._tables) >= _MEMORY_BYTES:
+                self._spill()
+
+    def _spill(self) -> None:
+        options = pa.ipc.IpcWriteOptions(compression="lz4")
+        with self._rows_path.open("ab") as file:
+            for day, rows in _split_by_day(pa.concat_tables(self._tables)):
+                start = file.tell()
+                with pa.ipc.new_stream(file, _STAGED_SCHEMA, options=options) as writer:
+                    writer.write_table(rows)
+                self._spilled[day].append((start, file.tell() - start))
+        pq.write_table(pa.concat_tables(self._keys), self._folder / f"keys-{self.rows:012d}.parquet")
+        self._tables, self._keys = [], []
 
     def _take_failure(self, landing: Landing, record: raw.Record) -> None:
         kind = kind_of(record["run_id"])
@@ -128,20 +191,25 @@ class Staging:
             landing.failed += 1
         landing.failed_reasons[record["reason"]] += 1
         landing.last_record_at = row["failed_at"]
-        self._failures.append(row)
+        self._failure_batch.append(row)
         self.failures += 1
-        if len(self._failures) >= _STAGE_ROWS:
+        if len(self._failure_batch) >= _BATCH_ROWS:
             self._write_failures()
 
-    def _write_rows(self) -> None:
-        self._write("rows", self.rows, self._rows, STAGED_SCHEMA)
-        self._rows = []
-
     def _write_failures(self) -> None:
-        self._write("failures", self.failures, self._failures, DEAD_LETTERS_SCHEMA)
-        self._failures = []
+        if self._failure_batch:
+            table = pa.Table.from_pylist(self._failure_batch, schema=DEAD_LETTERS_SCHEMA)
+            pq.write_table(table, self._folder / f"failures-{self.failures:012d}.parquet")
+        self._failure_batch = []
 
-    def _write(self, name: str, number: int, rows: list[Row], schema: pa.Schema) -> None:
-        if rows:
-            path = self.folder / f"{name}-{number:012d}.parquet"
-            pq.write_table(pa.Table.from_pylist(rows, schema=schema), path, compression="lz4")
+
+def _split_by_day(table: pa.Table) -> list[tuple[str, pa.Table]]:
+    """Return the rows of each day."""
+    table = table.sort_by(_DAY.name).combine_chunks()
+    runs = pc.run_end_encode(table[_DAY.name].combine_chunks())
+    ends = runs.run_ends.to_pylist()
+    starts = [0, *ends[:-1]]
+    return [
+        (day, table.slice(start, end - start))
+        for day, start, end in zip(runs.values.to_pylist(), starts, ends, strict=True)
+    ]

@@ -55,8 +55,8 @@ def test_world_of_a_seed_is_the_one_it_was() -> None:
     world = World(seed=3, runs=500)
     assert world.workspaces == ("ws_IWNji1KbSpe3UJI86z_9", "ws_pngsmrw-W3X4KJNfjuws")
     assert world.run_ids()[0] == "pr_gkOPte8nbHn-cJ09DwXs"
-    assert world.answers().total == Decimal("5279.464000")
-    assert digest(world) == "555950f23d7456485c912203b58c2d17fe2f083687632e87d9ec61b834edc41e"
+    assert world.answers().total == Decimal("6221.350250")
+    assert digest(world) == "d025d1f4bfc61c94189bb2c1c89f03f2216dd116e8ec8d4744fb5e77a35be975"
 
 
 @pytest.mark.parametrize("runs", [0, 1, 40, 500, 1234, 2000])

@@ -24,13 +24,6 @@ UNDOCUMENTED_REASONS = ("MODEL_OVERLOADED", "REGION_UNAVAILABLE", "TENANT_QUOTA_
 WORKFLOW_REASONS = ("WORKFLOW_STEP_FAILED", "INTERNAL_ERROR", "OUT_OF_CREDITS")
 """None is documented for workflow runs."""
 
-FORM_DETECTION_REASONS = (
-    "CORRUPT_FILE", "EMPTY_SCHEMA", "FAILED_TO_CONVERT_TO_PDF", "FIELD_DETECTION_ERROR", "FILE_SIZE_TOO_LARGE",
-    "FILE_TYPE_NOT_SUPPORTED", "INTERNAL_ERROR", "INVALID_OPTIONS", "OUT_OF_CREDITS", "PASSWORD_PROTECTED_FILE",
-    "UNABLE_TO_DOWNLOAD_FILE",
-)  # fmt: skip
-"""Named by the vendor's client (`form_detection_run.py`); used where the table of kinds names none."""
-
 PRICES = {
     "parse_performance": Decimal("2"),
     "parse_light": Decimal("0.3"),

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 
 from pipeline.kinds import BY_OBJECT, KINDS
 
-from .material import FORM_DETECTION_REASONS, UNDOCUMENTED_REASONS, UNDOCUMENTED_STATUSES, WORKFLOW_REASONS
+from .material import UNDOCUMENTED_REASONS, UNDOCUMENTED_STATUSES, WORKFLOW_REASONS
 from .model import FIRST_DAY, LAST_DAY
 
 PROCESSORS = ("classify_run", "extract_run", "split_run")
@@ -65,8 +65,7 @@ ODD_CASES: tuple[Wish, ...] = (
 
 def reasons_of(kind: str) -> tuple[str, ...]:
     """Return the failure reasons that runs of this kind fail with, in a fixed order, without the undocumented ones."""
-    documented = tuple(sorted(BY_OBJECT[kind].failure_reasons))
-    return documented or (WORKFLOW_REASONS if kind == "workflow_run" else FORM_DETECTION_REASONS)
+    return tuple(sorted(BY_OBJECT[kind].failure_reasons)) or WORKFLOW_REASONS
 
 
 def all_wishes(runs: int) -> list[Wish]:

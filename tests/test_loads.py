@@ -1,0 +1,167 @@
+"""A load from its beginning to its end, and what is done for one whose process died."""
+
+import json
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from pipeline.catalog import Lake
+from pipeline.errors import RunFailedError
+from pipeline.lake import LakeFiles
+from pipeline.loads import Load, recover
+from tests.conftest import NOON, classify, land
+
+
+def loads(lake: LakeFiles, columns: str) -> list[tuple[Any, ...]]:
+    with Lake(lake.folder) as catalog:
+        return catalog.sql(f"SELECT {columns} FROM loads ORDER BY load_id").fetchall()
+
+
+def begin(lake: LakeFiles, *run_ids: str) -> Load:
+    """Begin a load, take some runs and make them safe, but do not land them."""
+    load = Load(lake, command="fetch", source="ids.txt", requested=5, base_url="https://api.extend.ai")
+    for run_id in run_ids:
+        body = json.dumps(classify(run_id)).encode()
+        load.take_run(run_id, body, fetched_at=NOON, is_detail=True, workspace_id="ws_1")
+    load.checkpoint()
+    return load
+
+
+def test_a_load_is_recorded_with_what_came_of_it(lake: LakeFiles) -> None:
+    load = begin(lake, "clr_1", "clr_2")
+    load.take_failure(RunFailedError("run clr_3: HTTP 500", run_id="clr_3", reason="HTTP_500"), workspace_id="ws_1")
+    result = load.finish()
+    columns = "load_id, command, source, base_url, state, requested, landed, failed, failed_reasons, version, raw_bytes"
+    month = f"{result.load_id[:4]}-{result.load_id[4:6]}"
+    path = lake.raw_folder / month / f"{result.load_id}.jsonl.zst"
+    assert loads(lake, columns) == [
+        (result.load_id, "fetch", "ids.txt", "https://api.extend.ai", "complete", 5, 2, 1, {"HTTP_500": 1}, "0.1.0",
+         path.stat().st_size),
+    ]  # fmt: skip
+    assert loads(lake, "raw_file") == [(str(path.relative_to(lake.folder)),)]
+    with Lake(lake.folder) as catalog:
+        assert catalog.sql("SELECT DISTINCT load_id, workspace_id FROM runs").fetchall() == [(result.load_id, "ws_1")]
+
+
+def test_a_finished_load_leaves_nothing_to_recover_and_no_lock(lake: LakeFiles) -> None:
+    begin(lake, "clr_1").finish()
+    assert lake.unlanded_logs() == []
+    assert recover(lake) == 0
+    assert [path.name for path in lake.raw_folder.rglob("*.lock")] == []
+
+
+def test_what_a_dead_load_had_logged_lands_with_the_next_command(lake: LakeFiles) -> None:
+    load = begin(lake, "clr_1", "clr_2")
+    load.close()
+    told: list[str] = []
+    assert recover(lake, tell=told.append) == 1
+    assert told == [f"load {load.result.load_id} had been interrupted: 2 runs landed from its log"]
+    assert loads(lake, "command, source, state, requested, landed, ended_at::VARCHAR") == [
+        ("fetch", "ids.txt", "interrupted", 5, 2, "2026-11-03 12:00:00+00")
+    ]
+    assert recover(lake) == 0
+
+
+def test_a_torn_tail_is_told_and_costs_that_tail_alone(lake: LakeFiles) -> None:
+    load = begin(lake, "clr_1")
+    body = json.dumps(classify("clr_2")).encode()
+    load.take_run("clr_2", body, fetched_at=NOON, is_detail=True, workspace_id=None)
+    load.checkpoint()
+    load.close()
+    (path,) = lake.raw_logs()
+    path.write_bytes(path.read_bytes()[:-3])
+    told: list[str] = []
+    recover(lake, tell=told.append)
+    assert "torn at its end" in told[0]
+    assert str(path) in told[0]
+    assert loads(lake, "state, landed") == [("interrupted", 1)]
+    assert recover(lake, tell=told.append) == 0
+    assert len(told) == 2
+
+
+def test_a_load_that_died_before_its_first_record_leaves_no_trace(lake: LakeFiles) -> None:
+    load = begin(lake)
+    load.close()
+    (path,) = lake.raw_logs()
+    path.write_bytes(b"")
+    assert recover(lake) == 0
+    assert lake.raw_logs() == []
+    assert loads(lake, "*") == []
+
+
+def test_a_load_that_is_still_running_is_left_alone(lake: LakeFiles) -> None:
+    running = begin(lake, "clr_1")
+    code = (
+        "import sys; from pipeline.lake import LakeFiles; from pipeline.loads import recover\n"
+        "print(recover(LakeFiles(sys.argv[1])))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(lake.folder)], capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"
+    assert lake.days() == []
+    assert running.finish().landed == 1
+
+
+def test_landing_twice_within_a_load_counts_each_run_once(lake: LakeFiles) -> None:
+    load = begin(lake, "clr_1")
+    load.land()
+    assert loads(lake, "state, landed") == [("running", 1)]
+    body = json.dumps(classify("clr_2")).encode()
+    load.take_run("clr_2", body, fetched_at=NOON, is_detail=True, workspace_id=None)
+    assert load.finish().landed == 2
+    assert loads(lake, "state, landed") == [("complete", 2)]
+
+
+def test_a_load_that_died_after_a_landing_goes_on_from_there(lake: LakeFiles) -> None:
+    load = begin(lake, "clr_1")
+    load.land()
+    body = json.dumps(classify("clr_2")).encode()
+    load.take_run("clr_2", body, fetched_at=NOON, is_detail=True, workspace_id=None)
+    load.checkpoint()
+    load.close()
+    recover(lake)
+    assert loads(lake, "state, landed, unchanged") == [("interrupted", 2, 0)]
+
+
+def test_a_load_that_died_between_its_last_record_and_its_row_keeps_its_counts(lake: LakeFiles) -> None:
+    result = begin(lake, "clr_1").finish()
+    expected = loads(lake, "* EXCLUDE raw_bytes, CAST(raw_bytes > 0 AS INTEGER)")
+    (path,) = lake.loads_folder.glob("*.parquet")
+    path.unlink()
+    assert recover(lake) == 0
+    assert loads(lake, "* EXCLUDE raw_bytes, CAST(raw_bytes > 0 AS INTEGER)") == expected
+    assert expected[0][0] == result.load_id
+
+
+def test_payloads_can_be_dropped_once_they_have_landed(lake: LakeFiles) -> None:
+    result = land(lake, classify(), keep_raw=False)
+    assert result.landed == 1
+    assert lake.raw_logs() == []
+    assert loads(lake, "state, raw_file, raw_bytes") == [("complete", None, None)]
+    assert recover(lake) == 0
+
+
+def test_two_processes_that_write_at_once_both_land(lake: LakeFiles, tmp_path: Path) -> None:
+    names = []
+    for number in range(2):
+        path = tmp_path / f"{number}.jsonl"
+        runs = [classify(f"clr_{number}_{each}", createdAt=f"2026-11-0{each % 9 + 1}T00:00:00Z") for each in range(200)]
+        path.write_text("\n".join(map(json.dumps, runs)))
+        names.append(str(path))
+    command = [sys.executable, "-m", "pipeline.cli", "load", "--lake", str(lake.folder), "--quiet"]
+    processes = [subprocess.Popen([*command, name], stderr=subprocess.PIPE, text=True) for name in names]
+    for process in processes:
+        assert process.communicate(timeout=60)[1] == ""
+        assert process.returncode == 0
+    with Lake(lake.folder) as catalog:
+        assert catalog.sql("SELECT count(*), count(DISTINCT run_id) FROM runs").fetchall() == [(400, 400)]
+        assert catalog.sql("SELECT sum(landed)::INTEGER FROM loads").fetchall() == [(400,)]
+
+
+def test_a_later_load_is_named_by_the_rows_it_wrote(lake: LakeFiles) -> None:
+    land(lake, classify("clr_1"), classify("clr_2"))
+    later = land(lake, classify("clr_1", updatedAt="2026-11-03T00:00:00Z"), fetched_at=NOON + timedelta(hours=1))
+    with Lake(lake.folder) as catalog:
+        rows = catalog.sql("SELECT run_id FROM runs WHERE load_id = $load_id", load_id=later.load_id).fetchall()
+    assert rows == [("clr_1",)]
