@@ -9,12 +9,10 @@ those can hold the request's headers, and with them the key.
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import sys
 import time
-import zlib
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import TracebackType
@@ -23,6 +21,7 @@ from typing import Any, Generic, Self, TypeVar, cast
 import httpx
 
 from pipeline import __version__
+from pipeline.body import Counters, read_bounded, read_page, read_run, too_large
 from pipeline.config import Connection, read_proxy
 from pipeline.errors import UsageError
 from pipeline.kinds import API_VERSION, Kind, kind_of
@@ -43,21 +42,8 @@ from pipeline.retry import (
 )
 
 T = TypeVar("T")
-Rows = tuple[list[dict[str, Any]], str | None]
-
 _MAX_ERROR_BODY_BYTES = 65_536
-_PIECE_BYTES = 262_144
 _CONNECT_TIMEOUT_S = 15.0
-
-
-@dataclass(slots=True)
-class Counters:
-    """What the client has done so far. `bytes_received` counts bodies as they came over the wire."""
-
-    requests: int = 0
-    retries: int = 0
-    rate_limited: int = 0
-    bytes_received: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +262,7 @@ class ExtendClient:
     async def _read_body(self, response: httpx.Response, limit_bytes: int) -> bytes:
         declared = response.headers.get("content-length", "")
         if declared.isdecimal() and int(declared[:20]) > limit_bytes:
-            raise TooLargeError(_too_large(limit_bytes))
+            raise TooLargeError(too_large(limit_bytes))
         # The stream itself, not `aiter_bytes`: its decoders know no bound.
         chunks = cast("AsyncIterable[bytes]", response.stream)
         encoding = response.headers.get("content-encoding", "")
@@ -324,100 +310,6 @@ class ExtendClient:
         return httpx_aiohttp.AiohttpTransport(
             verify=context, proxy=httpx.Proxy(proxy) if proxy else None, client=make_session
         )
-
-
-def read_run(body: bytes, kind: Kind, run_id: str) -> dict[str, Any]:
-    """Return the run that a body holds, or raise BrokenBodyError where it is not exactly the one that was asked for."""
-    payload = _read_object(body)
-    found = payload.get("object"), payload.get("id")
-    if found == (kind.object, run_id):
-        return payload
-    if isinstance(found[0], str) and isinstance(found[1], str):
-        # Another run's payload must never be filed under this ID.
-        raise BrokenBodyError(f"the answer is {clean_text(found[0], 40)} {clean_text(found[1], 140)}", "WRONG_ID")
-    raise BrokenBodyError(_unexpected(payload, kind.object))
-
-
-def read_page(body: bytes) -> Rows:
-    """Return rows and next page token of a list page, or raise BrokenBodyError where it is none."""
-    payload = _read_object(body)
-    rows, token = payload.get("data"), payload.get("nextPageToken")
-    if payload.get("object") != "list" or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise BrokenBodyError(_unexpected(payload, "list"))
-    if token is not None and not isinstance(token, str):
-        raise BrokenBodyError("the list's nextPageToken is no text")
-    return rows, token or None
-
-
-def _read_object(body: bytes) -> dict[str, Any]:
-    try:
-        payload = json.loads(body.decode("utf-8"))
-    except UnicodeDecodeError:
-        raise BrokenBodyError("the answer is not UTF-8") from None
-    except RecursionError:
-        raise BrokenBodyError("the answer is nested too deep") from None
-    except ValueError:
-        raise BrokenBodyError("the answer is not JSON") from None
-    if not isinstance(payload, dict):
-        raise BrokenBodyError("the answer is no JSON object")
-    return payload
-
-
-def _unexpected(payload: Mapping[str, Any], expected: str) -> str:
-    text = f"HTTP 200 with no {expected} in it"
-    told = " ".join(filter(None, (clean_text(payload.get("code"), 64), clean_text(payload.get("message"), 100))))
-    return f"{text} but: {told}" if told else text
-
-
-async def read_bounded(chunks: AsyncIterable[bytes], *, encoding: str, limit_bytes: int, counters: Counters) -> bytes:
-    """Return the decompressed body, holding at most `limit_bytes` and one piece of it at any moment.
-
-    Raises TooLargeError above the bound, BrokenBodyError for gzip data that is damaged or ends early.
-    """
-    encoding = encoding.strip().lower()
-    if encoding not in ("", "identity", "gzip", "x-gzip"):
-        raise BrokenBodyError(f"Content-Encoding {clean_text(encoding, 40)} was not asked for")
-    gunzip = _Gunzip() if encoding.endswith("gzip") else None
-    parts: list[bytes] = []
-    size = 0
-    async for chunk in chunks:
-        counters.bytes_received += len(chunk)
-        for piece in gunzip.feed(chunk, limit_bytes + 1 - size) if gunzip else (chunk,):
-            size += len(piece)
-            parts.append(piece)
-        if size > limit_bytes:
-            raise TooLargeError(_too_large(limit_bytes))
-    if gunzip and not gunzip.is_complete:
-        raise BrokenBodyError("the answer's gzip data ends early")
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-class _Gunzip:
-    """Decompresses gzip of one or more members, never more than asked for at a time."""
-
-    def __init__(self) -> None:
-        self._member = zlib.decompressobj(wbits=31)
-
-    @property
-    def is_complete(self) -> bool:
-        return self._member.eof
-
-    def feed(self, data: bytes, room: int) -> Iterator[bytes]:
-        """Yield what the data unpacks to, in small pieces, until `room` bytes are out; the rest is then let go."""
-        while data and room > 0:
-            if self._member.eof:
-                self._member = zlib.decompressobj(wbits=31)
-            try:
-                piece = self._member.decompress(data, min(room, _PIECE_BYTES))
-            except zlib.error:
-                raise BrokenBodyError("the answer's gzip data is damaged") from None
-            yield piece
-            room -= len(piece)
-            data = self._member.unconsumed_tail or self._member.unused_data
-
-
-def _too_large(limit_bytes: int) -> str:
-    return f"the answer is larger than {limit_bytes / 2**20:.0f} MiB"
 
 
 def _headers(connection: Connection) -> httpx.Headers:

@@ -7,13 +7,12 @@ import gzip
 import json
 import logging
 import random
-import selectors
 import ssl
 import subprocess
 import sys
 import traceback
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,54 +20,18 @@ from typing import Any
 import httpx
 import pytest
 
-from pipeline.client import Answer, Counters, ExtendClient, read_bounded, read_page, read_run
+from pipeline.body import Counters, read_bounded, read_page, read_run
+from pipeline.client import Answer, ExtendClient
 from pipeline.config import Connection, Secret
 from pipeline.errors import AccessError, ApiError, OutageError, RunError, RunFailedError, RunMissingError
 from pipeline.kinds import BY_OBJECT, kind_of
 from pipeline.limiter import Limiter
 from pipeline.retry import Backoff, BrokenBodyError, RetryBudget, TooLargeError, clean_text, failure_of_exception
+from tests.simulated import now, run_simulated
 
 CANARY = "sk_canary_7f3a"
 RUN = {"object": "classify_run", "id": "clr_1", "status": "PROCESSED"}
 CLASSIFY = BY_OBJECT["classify_run"]
-
-# --- simulated time ---------------------------------------------------------------------------------------------------
-
-
-class _NoWait(selectors.SelectSelector):
-    """Moves the loop's clock where a real selector would wait."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 1000.0
-
-    def select(self, timeout: float | None = None) -> list[Any]:
-        events = super().select(0)
-        if not events:
-            assert timeout is not None, "every task waits for something that never comes"
-            self.now += timeout
-        return events
-
-
-class SimulatedLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time costs nothing."""
-
-    def __init__(self) -> None:
-        self._clock = _NoWait()
-        super().__init__(self._clock)
-
-    def time(self) -> float:
-        return self._clock.now
-
-
-def run_simulated(main: Coroutine[Any, Any, Any]) -> Any:
-    with asyncio.Runner(loop_factory=SimulatedLoop) as runner:
-        return runner.run(main)
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
-
 
 Handler = Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]
 

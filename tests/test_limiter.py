@@ -5,51 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-import selectors
 from collections import deque
-from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
 import pytest
 
 from pipeline.limiter import MAX_PAUSE_S, Limiter, Ticket, retry_after_s
-
-
-class _NoWait(selectors.SelectSelector):
-    """Moves the loop's clock where a real selector would wait."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 1000.0
-
-    def select(self, timeout: float | None = None) -> list[Any]:
-        events = super().select(0)
-        if not events:
-            assert timeout is not None, "every task waits for something that never comes"
-            self.now += timeout
-        return events
-
-
-class SimulatedLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time costs nothing."""
-
-    def __init__(self) -> None:
-        self._clock = _NoWait()
-        super().__init__(self._clock)
-
-    def time(self) -> float:
-        return self._clock.now
-
-
-def run_simulated(main: Coroutine[Any, Any, Any]) -> Any:
-    with asyncio.Runner(loop_factory=SimulatedLoop) as runner:
-        return runner.run(main)
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
+from tests.simulated import now, run_simulated
 
 
 class TokenBucket:

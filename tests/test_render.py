@@ -217,6 +217,27 @@ def test_flags_and_nulls_in_a_table_are_for_people(con: duckdb.DuckDBPyConnectio
     assert rows == [["yes"], ["no", "x"], ["y"]]
 
 
+def test_a_row_of_nulls_is_a_line_of_its_own(con: duckdb.DuckDBPyConnection) -> None:
+    relation = con.sql("FROM (VALUES (NULL, NULL), ('a', 1), (NULL, NULL), ('b', 2), ('', NULL)) t(s, n)")
+    assert [line.split() for line in written(relation, "table").splitlines()[2:]] == [
+        [],
+        ["a", "1"],
+        [],
+        ["b", "2"],
+        [],
+    ]
+
+
+def test_a_number_column_with_a_long_name_stands_under_the_end_of_its_name(con: duckdb.DuckDBPyConnection) -> None:
+    relation = con.sql("FROM (VALUES (5, 'x'), (12345, 'y')) t(total_credits, s)")
+    assert written(relation, "table").splitlines() == [
+        " total_credits   s",
+        " ─────────────────",
+        "             5   x",
+        "        12,345   y",
+    ]
+
+
 def test_a_table_of_a_thousand_rows_is_whole(con: duckdb.DuckDBPyConnection) -> None:
     lines = written(con.sql("SELECT 'row' || i AS n FROM range(1000) t(i) ORDER BY i"), "table").splitlines()
     assert [line.strip() for line in lines[2:]] == [f"row{number}" for number in range(1000)]
