@@ -100,8 +100,9 @@ def run_rebuild(arguments: argparse.Namespace) -> int:
 
     done = rebuild_lake(existing_lake(arguments.lake), tell=_warn)
     if not arguments.quiet:
-        print(f"{done.runs:,} runs made anew from {done.logs:,} logs, {done.unchanged:,} of them as they were", end="")
-        print(f"; {done.kept:,} that no log holds kept" if done.kept else "")
+        logs = f"{done.logs:,} {'log' if done.logs == 1 else 'logs'}"
+        kept = f"; {done.kept:,} that no log holds kept" if done.kept else ""
+        print(f"{done.runs:,} runs made anew from {logs}, {done.unchanged:,} of them as they were{kept}")
     return 0
 
 
@@ -210,7 +211,7 @@ def _print_plan(plan: Plan, options: FetchOptions, lake: LakeFiles) -> None:
     print(f"{plan.requested:,} distinct IDs: {plan.requests:,} to ask for, ", end="")
     print(f"{plan.skipped:,} already finished in {lake.folder}, {plan.invalid:,} that cannot be asked for")
     for kind, count in plan.to_fetch.items():
-        print(f"  {kind.object:<20} {count:>10,} requests  GET {kind.path}/…")
+        print(f"  {kind.object:<20} {count:>10,}  GET {kind.path}/…")
     if plan.requests:
         print(
             f"at least {plan.requests:,} requests, {duration(plan.requests / options.qps)} at {options.qps:g} a second"
@@ -235,8 +236,9 @@ def _print_summary(result: LoadResult) -> None:
     print(f", {result.missing:,} missing, {result.failed:,} failed, {result.invalid:,} invalid", end="")
     print(f" of {result.requested:,} in {duration(result.seconds)}", end="")
     if result.requests:
-        retries = "retry" if result.retries == 1 else "retries"
-        print(f" ({result.requests:,} requests, {result.retries:,} {retries}, {result.rate_limited:,} 429s)", end="")
+        requests = f"{result.requests:,} request{'' if result.requests == 1 else 's'}"
+        retries = f"{result.retries:,} {'retry' if result.retries == 1 else 'retries'}"
+        print(f" ({requests}, {retries}, {result.rate_limited:,} 429s)", end="")
     print()
     for reason, count in result.failed_reasons.most_common():
         print(f"  {count:>8,}  {reason}")

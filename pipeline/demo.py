@@ -76,7 +76,7 @@ def _write_next_steps(lake: LakeFiles, stream: TextIO) -> None:
         "\n"
         "Look around:\n"
         f"  pipeline status --lake {lake.folder}\n"
-        f'  pipeline sql "SELECT processor_name, status, count(*) FROM runs GROUP BY ALL" --lake {lake.folder}\n'
+        f"  pipeline sql 'FROM runs SELECT processor_name, status, count(*) GROUP BY ALL' --lake {lake.folder}\n"
         "\n"
         "With your own key, and a file of run IDs, one a line:\n"
         "  export EXTEND_API_KEY=…\n"

@@ -259,7 +259,7 @@ class _Fetching:
         self._give_up_the_rest()
 
     async def _run_rounds(self, client: ExtendClient) -> None:
-        background = [asyncio.create_task(self._checkpoint_often()), asyncio.create_task(self._land_often())]
+        background = [asyncio.create_task(self._checkpoint_often(client)), asyncio.create_task(self._land_often())]
         try:
             for number in range(_ROUNDS):
                 self._is_last_round = number == _ROUNDS - 1
@@ -325,6 +325,7 @@ class _Fetching:
         result, stats = self.load.result, client.stats
         result.requests, result.retries, result.rate_limited = stats.requests, stats.retries, stats.rate_limited
         self.standing.retries, self.standing.rate_limited = stats.retries, stats.rate_limited
+        self.standing.note = client.outage
         self.progress.show(self.standing)
 
     async def _checkpoint(self) -> None:
@@ -333,9 +334,10 @@ class _Fetching:
             await asyncio.to_thread(self.load.checkpoint)
             self.plan.worklist.mark_done(done)
 
-    async def _checkpoint_often(self) -> None:
+    async def _checkpoint_often(self, client: ExtendClient) -> None:
         while True:
             await asyncio.sleep(_CHECKPOINT_EVERY_S)
+            self._count(client)
             await self._guarded(self._checkpoint())
 
     async def _land_often(self) -> None:

@@ -14,13 +14,14 @@ _BAR_EVERY_S = 0.1
 
 @dataclass(slots=True)
 class Standing:
-    """How far a load is: IDs done of those asked, and what was met on the way."""
+    """How far a load is: IDs done of those asked, and what was met on the way; `note` is what keeps it waiting."""
 
     asked: int
     done: int = 0
     retries: int = 0
     rate_limited: int = 0
     failed: int = 0
+    note: str | None = None
 
 
 class Progress(Protocol):
@@ -129,6 +130,8 @@ def _line(standing: Standing, seconds: float) -> str:
     ):
         if count:
             parts.append(f"{count:,} {one if count == 1 else many}")
+    if standing.note:
+        parts.append(standing.note)
     return ", ".join(parts)
 
 

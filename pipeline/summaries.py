@@ -27,9 +27,10 @@ def write_credits(lake: Lake, stream: TextIO, *, last_days: int | None = None) -
     days: dict[Any, dict[str, Decimal]] = defaultdict(lambda: defaultdict(Decimal))
     unknown: dict[Any, int] = defaultdict(int)
     for row in rows:
-        days[row["day"]][row["kind"]] += row["credits"]
+        if row["charged_runs"]:
+            days[row["day"]][row["kind"]] += row["credits"]
         unknown[row["day"]] += int(row["unknown_runs"])
-    ordered = sorted(days, key=lambda day: (day is None, day))
+    ordered = sorted(unknown, key=lambda day: (day is None, day))
     lines = [_credit_line(day, days[day], kinds, unknown[day]) for day in ordered]
     left_out = 0 if last_days is None else max(0, len(lines) - last_days)
     if left_out:
@@ -44,17 +45,18 @@ def write_credits(lake: Lake, stream: TextIO, *, last_days: int | None = None) -
 
 def _credit_line(day: Any, credits: dict[str, Decimal], kinds: list[str], unknown: int) -> tuple[Any, ...]:
     shares = [credits.get(kind) or None for kind in kinds]
-    return ("not known" if day is None else str(day), *shares, sum(credits.values(), Decimal()), unknown or None)
+    total = sum(credits.values(), Decimal()) if credits else None
+    return ("not known" if day is None else str(day), *shares, total, unknown or None)
 
 
 def _write_credit_notes(rows: list[dict[str, Any]], stream: TextIO) -> None:
     unknown: dict[str, int] = defaultdict(int)
     for row in rows:
         unknown[row["kind"]] += int(row["unknown_runs"])
-    if any(unknown.values()):
-        kinds = ", ".join(f"{shown(count)} {kind}" for kind, count in sorted(unknown.items(), key=_by_count) if count)
+    if count := sum(unknown.values()):
+        kinds = ", ".join(f"{shown(each)} {kind}" for kind, each in sorted(unknown.items(), key=_by_count) if each)
         stream.write(
-            f"Unknown is not zero: the API reports no usage for {shown(sum(unknown.values()))} runs ({kinds}).\n"
+            f"Unknown is not zero: the API reports no usage for {shown(count)} run{'s' * (count > 1)} ({kinds}).\n"
         )
     inferred = sum((row["inferred_credits"] for row in rows), Decimal())
     if inferred:

@@ -1,0 +1,94 @@
+"""Writes what in README.md comes from the code, and tells whether it is still true.
+
+python -m tests.readme          rewrite the README's generated parts and its examples
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from pipeline import cli, schema
+from pipeline.sandbox.server import serve
+from pipeline.sandbox.world import World
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+_PART = re.compile(r"<!-- (generated|example): (.+?) -->\n.*?<!-- end -->", re.DOTALL)
+
+# What differs from one time to the next: names of loads, lengths of time, sizes.
+_VARYING = (
+    (re.compile(r"\d{8}T\d{9}Z-[0-9a-f]{6}"), "20261123T101500000Z-a1b2c3"),
+    (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"), "2026-11-23 10:15:00 UTC"),
+    (re.compile(r'"seconds": [\d.]+'), '"seconds": 1.5'),
+    (re.compile(r"(?<=invalid of 535 in )[\d.]+ s"), "3.5 s"),
+    (re.compile(r"[\d.]+ MB"), "4.0 MB"),
+)
+
+
+def rewritten(text: str, folder: Path) -> str:
+    """Return the README with all its generated parts and examples made anew; examples run in an empty folder."""
+    world = World(seed=7, runs=600)
+    workspace = world.workspaces[0]
+    run_ids = [run_id for run_id in world.run_ids(workspace) if not run_id.startswith("vr_")]
+    (folder / "ids.txt").write_text("\n".join([*run_ids, *world.deleted_ids(workspace)[:2], "oops"]) + "\n")
+    with serve(world) as server:
+        environment = {**os.environ, "EXTEND_BASE_URL": server.base_url, "EXTEND_API_KEY": server.key, "COLUMNS": "120"}
+        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+
+        def part(match: re.Match[str]) -> str:
+            kind, what = match.groups()
+            content = _GENERATORS[what]() if kind == "generated" else _example(what, folder, environment)
+            return f"<!-- {kind}: {what} -->\n{content}\n<!-- end -->"
+
+        return _PART.sub(part, text)
+
+
+def _example(command: str, folder: Path, environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    output = done.stderr + done.stdout
+    for pattern, steady in _VARYING:
+        output = pattern.sub(steady, output)
+    return f"```console\n$ {command}\n{output.rstrip()}\n```"
+
+
+def _commands() -> str:
+    parser = cli.build_parser()
+    (action,) = (action for action in parser._actions if isinstance(action, cli.argparse._SubParsersAction))
+    lines = ["| command | |", "| --- | --- |"]
+    lines += [f"| `pipeline {choice.dest}` | {choice.help} |" for choice in action._choices_actions]
+    return "\n".join(lines)
+
+
+def _dictionary() -> str:
+    parts = []
+    for name, columns in (("runs", schema.RUNS), ("loads", schema.LOADS), ("dead_letters", schema.DEAD_LETTERS)):
+        parts.append(f"### `{name}`\n\n| column | type | |\n| --- | --- | --- |")
+        parts += [
+            f"| `{each.name}` | {_type_name(each)} | {each.description.replace('|', chr(92) + '|')} |"
+            for each in columns
+        ]
+        parts.append("")
+    return "\n".join(parts).rstrip()
+
+
+def _type_name(column: schema.Column) -> str:
+    if column.type == schema.BREAKDOWN:
+        return "list<struct<object, id, credits, charges: list<struct<product, unit, quantity, credits, pages>>>>"
+    names = {schema.TIME: "timestamp (UTC)", schema.CREDITS: "decimal(18, 6)", schema.TEXT: "text", schema.INT: "int64"}
+    return names.get(column.type, str(column.type).replace("string", "text"))
+
+
+_GENERATORS = {"commands": _commands, "dictionary": _dictionary}
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as empty:
+        README.write_text(rewritten(README.read_text(), Path(empty)))

@@ -1,0 +1,330 @@
+"""The command line as it is typed: what it prints, where, and with which exit code."""
+
+import argparse
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import cli
+from pipeline.sandbox.server import SandboxServer
+from tests.conftest import classify
+
+HEAVY = {
+    "duckdb",
+    "pyarrow",
+    "pandas",
+    "numpy",
+    "httpx",
+    "aiohttp",
+    "rich",
+    "uvicorn",
+    "starlette",
+    "zstandard",
+    "sqlite3",
+}
+
+
+def run(
+    *arguments: str, folder: Path, server: SandboxServer | None = None, stdin: str | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    known = {name: value for name, value in os.environ.items() if not name.startswith(("EXTEND_", "PIPELINE_"))}
+    if server is not None:
+        known |= {"EXTEND_BASE_URL": server.base_url, "EXTEND_API_KEY": server.key}
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", *arguments],
+        cwd=folder, env={**known, "PYTHONPATH": str(Path(__file__).parent.parent), **environment},
+        input=stdin, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+
+
+def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for each in action.choices.values():
+                yield from parsers(each)
+
+
+ALL = list(parsers(cli.build_parser()))
+
+
+@pytest.fixture(scope="module")
+def landed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder whose data/lake has three runs."""
+    folder = tmp_path_factory.mktemp("landed")
+    runs = [
+        classify("clr_1", usage={"credits": 1.5}),
+        classify("clr_2", usage={"credits": 0.3}, createdAt="2026-11-03T00:00:00Z"),
+        classify("clr_3", status="FAILED", failureReason="ODD_REASON"),
+    ]
+    (folder / "saved.jsonl").write_text("\n".join(map(json.dumps, runs)))
+    assert run("load", "saved.jsonl", folder=folder).returncode == 0
+    return folder
+
+
+@pytest.mark.parametrize("parser", ALL, ids=lambda parser: parser.prog)
+def test_every_help_has_an_example_that_the_parser_takes(parser: argparse.ArgumentParser) -> None:
+    help_text = parser.format_help()
+    assert "examples:\n" in help_text
+    lines = re.findall(
+        r"^  .*?(pipeline [a-z].*?)(?:   .*| [|<>2].*)?$", help_text.split("examples:\n")[1], re.MULTILINE
+    )
+    assert lines
+    for line in lines:
+        arguments = [word for word in shlex.split(line)[1:] if word != "COMMAND"]
+        if "--help" not in arguments:
+            cli.build_parser().parse_args(arguments)
+
+
+@pytest.mark.parametrize("parser", ALL, ids=lambda parser: parser.prog)
+def test_every_option_says_what_it_does(parser: argparse.ArgumentParser) -> None:
+    for action in parser._actions:
+        assert action.help or isinstance(action, argparse._SubParsersAction), action
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    code = "import sys\nfrom pipeline import cli\ntry: cli.main(['--help'])\nexcept SystemExit: print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not HEAVY & set(done.stdout.splitlines()[-1].split())
+
+
+def test_fetch_reads_ids_from_wherever_they_are(server: SandboxServer, tmp_path: Path) -> None:
+    world = server.world
+    run_ids = world.run_ids(world.workspaces[0], kind="classify_run")[:8]
+    (tmp_path / "ids.txt").write_text(f"# comment\n\n  {run_ids[0]}  \n{run_ids[0]}\n")
+    (tmp_path / "ids.csv").write_text(f"number,id\n1,{run_ids[1]}\n2,{run_ids[2]}\n")
+    pq.write_table(pa.table({"which": [run_ids[3], None], "id": ["x", "y"]}), tmp_path / "ids.parquet")
+    for arguments, landed in (
+        (["--from", "ids.txt"], 1),
+        (["--from", "ids.csv"], 2),
+        (["--from", "ids.parquet", "--column", "which"], 1),
+        ([run_ids[4], run_ids[5]], 2),
+    ):
+        done = run("fetch", *arguments, "--json", "--qps", "1000", folder=tmp_path, server=server)
+        assert (done.returncode, json.loads(done.stdout)["landed"]) == (0, landed), done.stderr
+    done = run("fetch", "--from", "-", "--json", folder=tmp_path, server=server, stdin=f"{run_ids[6]}\n")
+    assert json.loads(done.stdout)["landed"] == 1
+
+
+def test_the_summary_as_json_has_exactly_the_promised_fields(server: SandboxServer, tmp_path: Path) -> None:
+    world = server.world
+    run_id = world.run_ids(world.workspaces[0], kind="classify_run")[0]
+    gone = world.deleted_ids(world.workspaces[0])[0]
+    done = run("fetch", run_id, gone, "oops", "--json", "--lake", "here", folder=tmp_path, server=server)
+    assert done.returncode == 3
+    summary = json.loads(done.stdout)
+    assert list(summary) == [
+        "load_id", "requested", "landed", "unchanged", "skipped", "missing", "failed", "invalid",
+        "requests", "retries", "rate_limited", "seconds", "lake",
+    ]  # fmt: skip
+    expected = {"requested": 3, "landed": 1, "missing": 1, "invalid": 1, "failed": 0, "requests": 2, "lake": "here"}
+    assert {name: summary[name] for name in expected} == expected
+    assert "argument 3: 'oops' is not a run ID" in done.stderr
+
+
+def test_a_malformed_id_is_reported_with_its_line(server: SandboxServer, tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text("# one\nclr_../admin\n\nfoo\n")
+    done = run("fetch", "--from", "ids.txt", folder=tmp_path, server=server)
+    assert done.returncode == 3
+    assert "ids.txt:2: 'clr_../admin' is not a run ID" in done.stderr
+    assert "ids.txt:4: 'foo' is not a run ID" in done.stderr
+    assert server.requests == 0
+
+
+def test_dry_run_asks_for_nothing_and_needs_no_key(server: SandboxServer, tmp_path: Path) -> None:
+    done = run("fetch", "clr_1", "clr_2", "exr_1", "clr_1", "--dry-run", "--qps", "2", folder=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout == (
+        "3 distinct IDs: 3 to ask for, 0 already finished in data/lake, 0 that cannot be asked for\n"
+        "  classify_run                  2  GET /classify_runs/…\n"
+        "  extract_run                   1  GET /extract_runs/…\n"
+        "at least 3 requests, 1.5 s at 2 a second\n"
+        "nothing was asked for (--dry-run)\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "code", "words"),
+    [
+        (["fetch"], {}, 2, "no IDs"),
+        (["fetch", "clr_1"], {}, 2, "export EXTEND_API_KEY="),
+        (["fetch", "--from", "absent.txt"], {"EXTEND_API_KEY": "k"}, 2, "absent.txt: no such file"),
+        (["fetch", "clr_1"], {"EXTEND_API_KEY": "k", "EXTEND_BASE_URL": "http://example.com"}, 2, "--allow-http"),
+        (["fetch", "clr_1", "--qps", "0"], {"EXTEND_API_KEY": "k"}, 2, "--qps"),
+        (["fetch", "clr_1", "--qps", "lots"], {}, 2, "invalid float value"),
+        (["fetch", "clr_1", "--key", "k"], {}, 2, "unrecognized arguments"),
+        (["retry"], {"EXTEND_API_KEY": "k"}, 2, "no lake here"),
+        (["load", "absent.json"], {}, 2, "absent.json: no such file"),
+        (["rebuild"], {}, 2, "no lake here"),
+        (["report", "credits"], {}, 2, "no lake here"),
+        (["sql", "SELECT 1"], {}, 2, "no lake here"),
+        (["status", "--lake", "elsewhere"], {}, 2, "elsewhere: no lake here"),
+        (["demo", "--runs", "5"], {}, 2, "--runs"),
+        ([], {}, 2, "COMMAND"),
+    ],
+)  # fmt: skip
+def test_wrong_usage_says_what_is_wrong_and_leaves_nothing_behind(
+    tmp_path: Path, arguments: list[str], environment: dict[str, str], code: int, words: str
+) -> None:
+    done = run(*arguments, folder=tmp_path, **environment)
+    assert done.returncode == code
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refused_key_gives_one_message_and_exit_code_1(server: SandboxServer, tmp_path: Path) -> None:
+    world = server.world
+    run_ids = world.run_ids(world.workspaces[0], kind="classify_run")[:20]
+    done = run("fetch", *run_ids, "--concurrency", "2", folder=tmp_path, server=server, EXTEND_API_KEY="canary-key")
+    assert done.returncode == 1
+    assert done.stderr.count("HTTP 401") == 1
+    assert "canary-key" not in done.stderr + done.stdout
+
+
+def test_pipeline_lake_names_the_lake(landed: Path, tmp_path: Path) -> None:
+    done = run("status", folder=tmp_path, PIPELINE_LAKE=str(landed / "data" / "lake"))
+    assert done.returncode == 0
+    assert " classify_run      3" in done.stdout
+
+
+QUERY = "SELECT run_id, credits, created_at FROM runs WHERE credits IS NOT NULL ORDER BY run_id"
+
+
+@pytest.mark.parametrize(
+    ("format", "expected"),
+    [
+        (
+            "csv",
+            "run_id,credits,created_at\nclr_1,1.500000,2026-11-02T09:30:00Z\nclr_2,0.300000,2026-11-03T00:00:00Z\n",
+        ),
+        (
+            "json",
+            '[\n  {"run_id": "clr_1", "credits": "1.500000", "created_at": "2026-11-02T09:30:00Z"},\n'
+            '  {"run_id": "clr_2", "credits": "0.300000", "created_at": "2026-11-03T00:00:00Z"}\n]\n',
+        ),
+        (
+            "markdown",
+            "| run\\_id | credits | created\\_at |\n| --- | --- | --- |\n"
+            "| clr\\_1 | 1.500000 | 2026-11-02T09:30:00Z |\n| clr\\_2 | 0.300000 | 2026-11-03T00:00:00Z |\n",
+        ),
+    ],
+)  # fmt: skip
+def test_sql_answers_in_the_format_asked_for(landed: Path, format: str, expected: str) -> None:
+    done = run("sql", QUERY, "--format", format, folder=landed)
+    assert (done.returncode, done.stdout) == (0, expected), done.stderr
+
+
+def test_sql_gives_parquet_to_a_pipe(landed: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    command = [sys.executable, "-m", "pipeline.cli", "sql", QUERY, "--format", "parquet"]
+    with (tmp_path / "out.parquet").open("wb") as file:
+        subprocess.run(command, cwd=landed, env=environment, stdout=file, check=True)
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert [str(value) for value in table["credits"].to_pylist()] == ["1.500000", "0.300000"]
+
+
+def test_sql_reads_a_question_from_standard_input(landed: Path) -> None:
+    done = run("sql", "-", "--format", "csv", folder=landed, stdin="SELECT count(*) AS n FROM runs")
+    assert done.stdout == "n\n3\n"
+
+
+def test_a_wrong_question_is_wrong_usage(landed: Path) -> None:
+    done = run("sql", "SELECT nothing FROM runs", folder=landed)
+    assert done.returncode == 2
+    assert "nothing" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(landed: Path) -> None:
+    command = f"{sys.executable} -m pipeline.cli sql 'SELECT range FROM range(2000000)' --format csv | head -1"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        cwd=landed,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "range\n", "")
+
+
+def test_reports_and_status_are_tables_that_say_what_to_know(landed: Path) -> None:
+    credits = run("report", "credits", folder=landed).stdout
+    assert [line.split() for line in credits.splitlines()[2:5]] == [
+        ["2026-11-02", "1.5", "1.5", "1"],
+        ["2026-11-03", "0.3", "0.3"],
+        ["total", "1.8", "1.8", "1"],
+    ]
+    assert "Unknown is not zero: the API reports no usage for 1 run (1 classify_run)." in credits
+    failures = run("report", "failures", folder=landed).stdout
+    assert "ODD_REASON *" in failures
+    assert "33.3 %" in failures
+    status = run("status", folder=landed).stdout
+    assert "dead letters  0\n" in status
+    assert "load complete, 3 landed, 0 unchanged" in status
+
+
+def test_a_report_in_another_format_has_the_rows_themselves(landed: Path) -> None:
+    rows: list[dict[str, Any]] = json.loads(run("report", "credits", "--format", "json", folder=landed).stdout)
+    assert [(row["day"], row["kind"], row["credits"], row["unknown_runs"]) for row in rows] == [
+        ("2026-11-02", "classify_run", "1.500000", 1),
+        ("2026-11-03", "classify_run", "0.300000", 0),
+    ]
+
+
+def test_load_reports_what_it_cannot_use_and_lands_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(f'{json.dumps(classify("clr_1"))}\nnot json\n{{"id": "clr_2"}}\n')
+    done = run("load", "a.jsonl", "--json", folder=tmp_path)
+    assert done.returncode == 3
+    summary = json.loads(done.stdout)
+    assert (summary["landed"], summary["invalid"], summary["requested"]) == (2, 1, 3)
+    assert "a.jsonl:2: not JSON" in done.stderr
+
+
+def test_rebuild_says_what_it_did(landed: Path) -> None:
+    done = run("rebuild", folder=landed)
+    assert (done.returncode, done.stdout) == (0, "3 runs made anew from 1 log, 3 of them as they were\n")
+
+
+def test_the_sandbox_prints_the_two_lines_that_point_a_client_at_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pipeline.cli", "sandbox", "--runs", "100", "--key", "mine"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline(), process.stdout.readline()]
+        assert re.fullmatch(r"export EXTEND_BASE_URL=http://127\.0\.0\.1:\d+\n", lines[0])
+        assert lines[1] == "export EXTEND_API_KEY=mine\n"
+        exports = dict(line.removeprefix("export ").strip().split("=", 1) for line in lines)
+        done = run("fetch", "clr_absent", folder=tmp_path, **exports)
+        assert "1 missing" in done.stdout
+        process.terminate()
+        assert process.wait(timeout=10) == 0
+
+
+def test_the_demo_does_it_all_may_be_repeated_and_leaves_other_lakes_alone(landed: Path) -> None:
+    before = sorted(path.stat().st_mtime_ns for path in (landed / "data" / "lake").rglob("*"))
+    for _ in range(2):
+        done = run("demo", "--runs", "600", "--quiet", folder=landed, PIPELINE_LAKE="data/lake")
+        assert done.returncode == 0, done.stderr
+        assert "Credits by day and kind" in done.stdout
+        assert "Failure rate by kind and reason" in done.stdout
+        assert "export EXTEND_API_KEY=" in done.stdout
+    assert sorted(path.stat().st_mtime_ns for path in (landed / "data" / "lake").rglob("*")) == before
+    refused = run("demo", "--lake", "data/lake", folder=landed)
+    assert refused.returncode == 2
+    assert "not the lake of an earlier demo" in refused.stderr
