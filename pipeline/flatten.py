@@ -59,11 +59,13 @@ def flatten_run(
     version = f"{processor}Version"
     file = read.first_file()
     usage, config, metrics = read.object("usage"), read.object("config"), read.object("metrics")
-    output, initial, reviewed = read.object("output"), read.object("initialOutput"), read.object("reviewedOutput")
     is_classify = kind is not None and kind.object == "classify_run"
+    output, initial, reviewed = (
+        read.object(name) if is_classify else {} for name in ("output", "initialOutput", "reviewedOutput")
+    )
     row: Row = {
         "run_id": text_value(payload["id"]),
-        "kind": kind.object if kind else read.text("kind", payload, "object"),
+        "kind": kind.object if kind else read.unknown_kind(),
         "workspace_id": workspace_id,
         "status": read.text("status", payload, "status"),
         "failure_reason": read.text("failure_reason", payload, "failureReason"),
@@ -95,10 +97,10 @@ def flatten_run(
         "source_id": read.text("source_id", payload, "sourceId"),
         "reviewed": read.flag("reviewed", payload, "reviewed"),
         "edited": read.flag("edited", payload, "edited"),
-        "output_type": read.text("output_type", output, "type") if is_classify else None,
-        "output_confidence": read.number("output_confidence", output, "confidence") if is_classify else None,
-        "initial_output_type": read.text("initial_output_type", initial, "type") if is_classify else None,
-        "reviewed_output_type": read.text("reviewed_output_type", reviewed, "type") if is_classify else None,
+        "output_type": read.text("output_type", output, "type"),
+        "output_confidence": read.number("output_confidence", output, "confidence"),
+        "initial_output_type": read.text("initial_output_type", initial, "type"),
+        "reviewed_output_type": read.text("reviewed_output_type", reviewed, "type"),
         "risk_level": read.text("risk_level", payload, "riskLevel"),
         "processing_ms": read.rounded("processing_ms", metrics, "processingTimeMs"),
         "page_count": read.integer("page_count", metrics, "pageCount"),
@@ -134,7 +136,7 @@ def _kind(payload: Mapping[str, Any], read: _Reader) -> Kind | None:
     kind = BY_OBJECT.get(named) if isinstance(named, str) else None
     if kind is None:
         kind = kind_of(payload["id"])
-        if kind is not None or not isinstance(named, str):
+        if kind is not None:
             read.problems.append("kind")
     return kind
 
@@ -152,17 +154,17 @@ def time_value(value: str) -> datetime:
     """Return an RFC 3339 time in UTC; a time without a zone is taken as UTC. Raise ValueError for anything else."""
     if len(value) < 19 or value[10] not in "Tt ":
         raise ValueError(value)
-    parsed = datetime.fromisoformat(value)
+    parsed = datetime.fromisoformat(value.upper())
     return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
 
 
 def decimal_value(value: int | float | Decimal) -> Decimal:
     """Return a number with six decimals, free of binary noise. Raise ValueError where 18 digits cannot hold it."""
     exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
-    if not exact.is_finite() or abs(exact) >= _CREDITS_BOUND:
+    if not exact.is_finite() or exact.copy_abs() >= _CREDITS_BOUND:
         raise ValueError(value)
     rounded = exact.quantize(_MICRO)
-    if abs(rounded) >= _CREDITS_BOUND:
+    if rounded.copy_abs() >= _CREDITS_BOUND:
         raise ValueError(value)
     return rounded
 
@@ -199,6 +201,11 @@ class _Reader:
     def text(self, column: str, where: Mapping[str, Any], name: str) -> Any:
         return self._value(column, where, name, (str,), text_value)
 
+    def unknown_kind(self) -> Any:
+        if self.payload.get("object") is None:
+            self.problems.append("kind")
+        return self.text("kind", self.payload, "object")
+
     def flag(self, column: str, where: Mapping[str, Any], name: str) -> Any:
         return self._value(column, where, name, (bool,), bool)
 
@@ -227,7 +234,10 @@ class _Reader:
 
     def first_file(self) -> Mapping[str, Any]:
         file = self.object("file", column="file_id")
-        return file or next((each for each in self.files() or () if isinstance(each, dict)), {})
+        files = self.files() or []
+        if not all(isinstance(each, dict | None) for each in files):
+            self.problems.append("file_id")
+        return file or next((each for each in files if isinstance(each, dict)), {})
 
     def file_count(self) -> int | None:
         single = 1 if isinstance(self.payload.get("file"), dict) else None

@@ -41,7 +41,9 @@ def iter_ids(
     if source is None:
         return
     if source == "-":
-        lines = sys.stdin if stdin is None else stdin
+        lines = stdin or open(  # noqa: SIM115 - standard input is not ours to close
+            sys.stdin.fileno(), encoding="utf-8-sig", errors="backslashreplace", newline="", closefd=False
+        )
         yield from _from_csv(lines, "standard input", column) if column else _from_text(lines, "standard input")
         return
     path = Path(source)

@@ -88,7 +88,10 @@ class BarProgress:
         self._began = clock()
         self._last = 0.0
         self._bar = Progress(
-            BarColumn(), TextColumn("{task.description}", markup=False), console=Console(file=stream), transient=True
+            BarColumn(),
+            TextColumn("{task.description}", markup=False),
+            console=Console(file=stream, emoji=False),
+            transient=True,
         )
         self._task = self._bar.add_task("", total=None)
         self._bar.start()
@@ -103,7 +106,7 @@ class BarProgress:
 
     def tell(self, message: str) -> None:
         """Print a sentence above the bar."""
-        self._bar.console.print(message, markup=False, highlight=False)
+        self._bar.console.print(message, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
     def close(self) -> None:
         """Take the bar away."""

@@ -17,6 +17,7 @@ from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
 FORMATS = ("table", "csv", "json", "markdown", "parquet")
 
@@ -31,6 +32,7 @@ def write_relation(relation: duckdb.DuckDBPyRelation, *, format: str, stream: Te
     where the query turns out to fail while it is read.
     """
     import duckdb
+    import pyarrow as pa
 
     try:
         if format == "parquet":
@@ -46,13 +48,15 @@ def write_relation(relation: duckdb.DuckDBPyRelation, *, format: str, stream: Te
             _write_markdown(names, rows, stream)
         else:
             _write_first_rows(names, rows, stream)
-    except duckdb.Error as error:
+    except (duckdb.Error, pa.ArrowException, _QueryFailedError) as error:
         raise UsageError(f"the query cannot be answered: {error}") from error
 
 
-def write_table(
-    names: Sequence[str], rows: Iterable[Sequence[Any]], *, stream: TextIO | None = None, title: str | None = None
-) -> None:
+class _QueryFailedError(Exception):
+    """The query failed while its answer was read; the text is DuckDB's."""
+
+
+def write_table(names: Sequence[str], rows: Iterable[Sequence[Any]], *, stream: TextIO | None = None) -> None:
     """Print an aligned table; numbers stand to the right. Nothing is cut off where the stream is no terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -61,35 +65,36 @@ def write_table(
 
     stream = sys.stdout if stream is None else stream
     rows = list(rows)
-    table = Table(box=SIMPLE_HEAD, title=title and Text(title), title_justify="left", pad_edge=False)
-    for position, name in enumerate(names):
-        is_number = any(isinstance(row[position], int | float | Decimal) for row in rows) and not any(
-            isinstance(row[position], bool) for row in rows
-        )
-        table.add_column(Text(printable(name)), justify="right" if is_number else "left", overflow="fold")
-    for cells in zip(*(_column_cells([row[position] for row in rows]) for position in range(len(names))), strict=True):
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    columns = [_column_cells(printable(name), [row[at] for row in rows]) for at, name in enumerate(names)]
+    for header, *_cells in columns:
+        table.add_column(Text(header), overflow="fold")
+    for cells in zip(*(cells for _header, *cells in columns), strict=True):
         table.add_row(*map(Text, cells))
     console = Console(file=stream, highlight=False)
     if not stream.isatty():
         console = Console(file=stream, highlight=False, width=10_000, color_system=None)
     with console.capture() as capture:
         console.print(table)
-    lines = [line.rstrip() for line in capture.get().splitlines()]
-    stream.write("\n".join(line for line in lines if line) + "\n")
+    # The box has an empty line above and below.
+    lines = [line.rstrip() for line in capture.get().splitlines()[1:-1]]
+    stream.write("\n".join(lines) + "\n")
 
 
-def _column_cells(values: list[Any]) -> list[str]:
-    """Return a column's cells; decimals are filled up so that their points stand below each other."""
+def _column_cells(name: str, values: list[Any]) -> list[str]:
+    """Return a column's header and cells. Numbers stand to the right, the points of decimals below each other."""
     cells = [shown(value) for value in values]
+    if not any(isinstance(value, int | float | Decimal) and not isinstance(value, bool) for value in values):
+        return [name, *cells]
     places = [
         len(cell.partition(".")[2]) if isinstance(value, Decimal) else 0
         for value, cell in zip(values, cells, strict=True)
     ]
-    most = max(places, default=0)
-    return [
-        cell if most == 0 or value is None else cell + " " * (most - own + (own == 0))
-        for value, cell, own in zip(values, cells, places, strict=True)
-    ]
+    most = max(places)
+    if most:
+        cells = [cell + " " * (most - own + (own == 0)) for cell, own in zip(cells, places, strict=True)]
+    width = max(len(cell) for cell in (name, *cells))
+    return [cell.rjust(width) for cell in (name, *cells)]
 
 
 def shown(value: Any) -> str:
@@ -142,11 +147,23 @@ def plain(value: Any) -> Any:
 
 def _iter_rows(relation: duckdb.DuckDBPyRelation) -> Iterator[tuple[Any, ...]]:
     whole = _whole_number_columns(relation)
-    for batch in relation.to_arrow_reader(_BATCH_ROWS):
+    for batch in _iter_batches(relation.to_arrow_reader(_BATCH_ROWS)):
         columns = [batch.column(position).to_pylist() for position in range(batch.num_columns)]
         for position in whole:
             columns[position] = [None if value is None else int(value) for value in columns[position]]
         yield from zip(*columns, strict=True)
+
+
+def _iter_batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    """Yield a reader's batches. What fails in DuckDB meanwhile comes through Arrow as an OSError, like a full disk."""
+    while True:
+        try:
+            batch = reader.read_next_batch()
+        except StopIteration:
+            return
+        except OSError as error:
+            raise _QueryFailedError(str(error)) from error
+        yield batch
 
 
 def _whole_number_columns(relation: duckdb.DuckDBPyRelation) -> list[int]:
@@ -163,10 +180,22 @@ def _write_csv(names: Sequence[str], rows: Iterable[Sequence[Any]], stream: Text
 
 def _write_json(names: Sequence[str], rows: Iterable[Sequence[Any]], stream: TextIO) -> None:
     between = "["
+    names = _distinct(names)
     for row in rows:
         stream.write(between + "\n  " + _json_text(dict(zip(names, map(plain, row), strict=True))))
         between = ","
     stream.write("[]\n" if between == "[" else "\n]\n")
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Return the names with a number behind those that were there already: an object can hold each only once."""
+    distinct: list[str] = []
+    for name in names:
+        number = 0
+        while (candidate := f"{name}_{number}" if number else name) in distinct:
+            number += 1
+        distinct.append(candidate)
+    return distinct
 
 
 def _write_markdown(names: Sequence[str], rows: Iterable[Sequence[Any]], stream: TextIO) -> None:
@@ -196,7 +225,7 @@ def _write_parquet(relation: duckdb.DuckDBPyRelation, stream: TextIO) -> None:
     target: BinaryIO | TextIO = getattr(stream, "buffer", stream)
     reader = relation.to_arrow_reader(_BATCH_ROWS)
     with pq.ParquetWriter(target, reader.schema, compression="zstd") as writer:
-        for batch in reader:
+        for batch in _iter_batches(reader):
             writer.write_batch(batch)
 
 
@@ -210,4 +239,8 @@ def _cell(value: Any) -> str:
 
 
 def _json_text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    """Return JSON text in which whatever could steer a terminal is written as `\\u…`: the same to any program."""
+    text = json.dumps(value, ensure_ascii=False)
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
+from pipeline.flatten import text_value
 from pipeline.ids import FoundId
 from pipeline.kinds import BY_OBJECT, Kind, kind_of
 
@@ -52,11 +53,9 @@ class Worklist:
     def add(self, found: FoundId) -> bool:
         """Add an ID at the end, unless it is there already; return whether it was new. A text that is no ID is done."""
         kind = kind_of(found.text)
-        row = (found.text, found.where, None if kind is None else kind.object, kind is None)
-        return (
-            self._con.execute("INSERT OR IGNORE INTO ids (run_id, place, kind, done) VALUES (?, ?, ?, ?)", row).rowcount
-            > 0
-        )
+        row = (text_value(found.text), text_value(found.where), None if kind is None else kind.object, kind is None)
+        insert = "INSERT OR IGNORE INTO ids (run_id, place, kind, done) VALUES (?, ?, ?, ?)"
+        return self._con.execute(insert, row).rowcount > 0
 
     def mark_done(self, run_ids: Iterable[str]) -> None:
         """Take IDs off the open ones."""

@@ -174,6 +174,14 @@ def test_a_payload_between_two_that_were_merged_before_finds_its_place() -> None
     assert told(merged, "file_name source source_id") == ("c.pdf", "STUDIO", "s")
 
 
+def test_an_old_version_received_late_does_not_make_the_newer_one_look_fresher() -> None:
+    newest = payload_row(updated_at=at(11), file_name="a.pdf", fetched_at=at(12))
+    late = payload_row(updated_at=at(10), file_name="old.pdf", fetched_at=at(14))
+    same_version = payload_row(updated_at=at(11), file_name="b.pdf", fetched_at=at(13))
+    merged = merged_any_way(newest, late, same_version)
+    assert told(merged, "file_name fetched_at") == ("b.pdf", at(14))
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Payloads without updatedAt
 
@@ -396,7 +404,15 @@ payload_rows = st.fixed_dictionaries(
         "metadata": maybe("{}", '{"a":"ü"}'),
     }
 ).map(lambda columns: payload_row(**columns))
-some_rows = st.lists(payload_rows, min_size=2, max_size=6)
+versions = st.fixed_dictionaries(
+    {
+        "fetched_at": st.sampled_from([at(12), at(13), at(14)]),
+        "updated_at": st.sampled_from([at(10), at(11)]),
+        "is_detail": st.booleans(),
+        "file_name": st.sampled_from(["a.pdf", "b.pdf"]),
+    }
+).map(lambda columns: payload_row(**columns))
+some_rows = st.lists(payload_rows, min_size=2, max_size=6) | st.lists(versions, min_size=2, max_size=6)
 
 
 @settings(max_examples=200, deadline=None)

@@ -104,6 +104,8 @@ def test_a_plain_line_comes_every_five_seconds_and_no_oftener() -> None:
         (Standing(50_000, done=30_000, retries=1_200, rate_limited=7, failed=2), 6,
          "30,000 of 50,000 runs, 5,000/s, 4.0 s left, 1,200 retries, 7 429s, 2 failures"),
         (Standing(500, done=99, failed=3), 10, "99 of 500 runs, 9.9/s, 41 s left, 3 failures"),
+        (Standing(500, done=99, failed=1, note="waiting 20 s"), 10,
+         "99 of 500 runs, 9.9/s, 41 s left, 1 failure, waiting 20 s"),
     ],
 )  # fmt: skip
 def test_a_line_says_done_of_asked_speed_time_left_and_what_was_met(

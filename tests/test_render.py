@@ -264,9 +264,8 @@ def test_a_wide_cell_on_a_terminal_is_folded_and_not_cut(monkeypatch: pytest.Mon
 
 def test_markup_and_emoji_codes_in_text_are_text() -> None:
     stream = io.StringIO()
-    write_table(["[b]n[/b]"], [["[red]x[/red] :100: :smile:"]], stream=stream, title="[i]t[/i] :100:")
+    write_table(["[b]n[/b]"], [["[red]x[/red] :100: :smile:"]], stream=stream)
     assert [line.strip() for line in stream.getvalue().splitlines() if "─" not in line] == [
-        "[i]t[/i] :100:",
         "[b]n[/b]",
         "[red]x[/red] :100: :smile:",
     ]

@@ -1,0 +1,307 @@
+"""The catalog: what can be asked of a lake, of an empty one too, and that readers and writers never wait."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from pipeline.catalog import Lake
+from pipeline.errors import LakeDamagedError, RunFailedError, UsageError
+from pipeline.lake import LakeFiles
+from pipeline.loads import Load
+from tests.conftest import NOON, classify, land
+
+RUNS = (
+    "run_id, kind, workspace_id, status, failure_reason, failure_message, credits, total_credits, breakdown, "
+    "created_at, updated_at, initial_run_at, started_at, ended_at, reviewed_at, processor_id, processor_name, "
+    "processor_version_id, processor_version, base_processor, base_version, file_id, file_name, file_type, file_pages, "
+    "file_created_at, file_count, parse_run_id, batch_id, source, source_id, reviewed, edited, output_type, "
+    "output_confidence, initial_output_type, reviewed_output_type, risk_level, processing_ms, page_count, metadata, "
+    "dashboard_url, is_detail, fetched_at, load_id"
+)
+CHARGES = (
+    "run_id, kind, workspace_id, created_at, charged_kind, charged_id, charged_credits, product, unit, quantity, "
+    "credits, pages"
+)
+LEDGER = (
+    "resource_kind, resource_id, product, unit, quantity, credits, basis, charged_on, caused_by_run_id, workspace_id"
+)
+LOADS = (
+    "load_id, command, source, base_url, workspace_id, state, error, started_at, ended_at, seconds, requested, landed, "
+    "unchanged, skipped, missing, failed, invalid, failed_reasons, field_problems, requests, retries, rate_limited, "
+    "version, raw_file, raw_bytes"
+)
+LETTERS = "run_id, kind, workspace_id, reason, message, http_status, request_id, attempts, failed_at, load_id"
+VIEWS = {"runs": RUNS, "charges": CHARGES, "credit_ledger": LEDGER, "loads": LOADS, "dead_letters": LETTERS}
+
+PANDAS_3_1 = pytest.mark.filterwarnings("ignore:The inplace keyword in DataFrame.drop:DeprecationWarning")
+"""DuckDB 2.0 makes its frames in a way that pandas 3.1 announces to drop; nobody is shown it but by `-W error`."""
+
+
+def fail(lake: LakeFiles, run_id: str) -> None:
+    load = Load(lake, command="fetch", source="test")
+    load.take_failure(RunFailedError(f"run {run_id}: HTTP 500", run_id=run_id, reason="HTTP_500"), workspace_id=None)
+    load.finish()
+
+
+# What is there to ask
+
+
+@pytest.mark.parametrize("folder", ["runs", "raw", "loads"])
+def test_an_empty_lake_has_all_views_with_all_columns_and_no_rows(lake: LakeFiles, folder: str) -> None:
+    (lake.folder / folder).mkdir(parents=True)
+    with Lake(lake.folder) as catalog:
+        for view, columns in VIEWS.items():
+            relation = catalog.sql(f"FROM {view}")
+            assert (view, relation.columns, relation.fetchall()) == (view, columns.split(", "), [])
+
+
+def test_a_lake_with_runs_has_the_same_columns_and_types_as_an_empty_one(lake: LakeFiles, tmp_path: Path) -> None:
+    empty = tmp_path / "empty" / "runs"
+    empty.mkdir(parents=True)
+    land(lake, classify())
+    fail(lake, "clr_2")
+    with Lake(empty.parent) as before, Lake(lake.folder) as after:
+        for view, columns in VIEWS.items():
+            one, other = before.sql(f"FROM {view}"), after.sql(f"FROM {view}")
+            assert (view, other.columns) == (view, columns.split(", "))
+            assert (view, list(map(str, one.types))) == (view, list(map(str, other.types)))
+            assert len(other.fetchall()) == {"runs": 1, "loads": 2, "dead_letters": 1}.get(view, 0)
+
+
+def test_an_open_catalog_sees_the_first_runs_new_loads_and_dead_letters_as_they_come(lake: LakeFiles) -> None:
+    lake.runs_folder.mkdir(parents=True)
+    query = "SELECT (SELECT count(*) FROM runs), (SELECT count(*) FROM loads), (SELECT count(*) FROM dead_letters)"
+    with Lake(lake.folder) as catalog:
+        assert catalog.sql(query).fetchall() == [(0, 0, 0)]
+        first = land(lake, classify("clr_1"))
+        assert catalog.sql(query).fetchall() == [(1, 1, 0)]
+        fail(lake, "clr_9")
+        assert catalog.sql(query).fetchall() == [(1, 2, 1)]
+        # Another day, in a file that was not there before, and another version of a run that was.
+        land(lake, classify("clr_2", createdAt="2026-11-05T00:00:00Z"))
+        land(lake, classify("clr_1", status="FAILED", updatedAt="2026-11-02T10:00:00Z"))
+        assert catalog.sql(query).fetchall() == [(2, 4, 1)]
+        rows = catalog.sql("SELECT run_id, status, load_id = $load FROM runs ORDER BY ALL", load=first.load_id)
+        assert rows.fetchall() == [("clr_1", "FAILED", False), ("clr_2", "PROCESSED", False)]
+        land(lake, classify("clr_9"), fetched_at=NOON + timedelta(days=100_000))
+        assert catalog.sql(query).fetchall() == [(3, 5, 0)]
+
+
+def test_loads_of_several_months_are_one_view(lake: LakeFiles) -> None:
+    for month in (10, 11):
+        Load(
+            lake, command="load", source=f"month {month}", now=lambda month=month: datetime(2026, month, 1, tzinfo=UTC)
+        ).finish()
+    with Lake(lake.folder) as catalog:
+        assert sorted(path.name for path in lake.loads_folder.iterdir()) == ["2026-10.parquet", "2026-11.parquet"]
+        assert catalog.sql("SELECT source FROM loads ORDER BY load_id").fetchall() == [("month 10",), ("month 11",)]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_folder_without_a_lake_is_refused_with_advice(tmp_path: Path, exists: bool) -> None:
+    folder = tmp_path / "somewhere"
+    if exists:
+        folder.mkdir()
+        (folder / "notes.txt").write_text("no lake")
+    with pytest.raises(UsageError, match="no lake here; fill one with `pipeline fetch`") as refused:
+        Lake(folder)
+    assert str(folder) in str(refused.value)
+    assert folder.exists() == exists
+
+
+# How it is asked
+
+
+def test_parameters_are_bound_and_never_pasted(lake: LakeFiles) -> None:
+    hostile = "x' OR true --"
+    land(lake, classify("clr_1", status="FAILED"), classify("clr_2", status=hostile), classify("clr_3"))
+    query = "SELECT run_id FROM runs WHERE status = $status AND credits IS NOT DISTINCT FROM $credits"
+    with Lake(lake.folder) as catalog:
+        assert catalog.sql(query, status="FAILED", credits=None).fetchall() == [("clr_1",)]
+        assert catalog.sql(query, status=hostile, credits=None).fetchall() == [("clr_2",)]
+        listed = catalog.sql("SELECT run_id FROM runs WHERE run_id IN (SELECT unnest($ids)) ORDER BY 1",
+                             ids=["clr_3", "clr_1"])  # fmt: skip
+        assert listed.fetchall() == [("clr_1",), ("clr_3",)]
+        with pytest.raises(UsageError, match="credits"):
+            catalog.sql(query, status="FAILED")
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("SELECT nothing FROM runs", 'Binder Error: .*"nothing"'),
+        ("FROM no_such_view", "Catalog Error: .*no_such_view"),
+        ("SELEC 1", "Parser Error: .*SELEC"),
+        ("", "no rows; ask with SELECT or FROM"),
+    ],
+)
+def test_a_wrong_query_is_a_usage_error_with_duckdbs_own_words(lake: LakeFiles, query: str, words: str) -> None:
+    land(lake, classify())
+    with Lake(lake.folder) as catalog:
+        with pytest.raises(UsageError, match=words):
+            catalog.sql(query)
+        assert catalog.sql("SELECT count(*) FROM runs").fetchall() == [(1,)]
+
+
+def test_a_query_cannot_read_the_callers_python_variables(lake: LakeFiles) -> None:
+    land(lake, classify())
+    secret = pa.table({"password": ["hunter2"]})
+    assert len(secret) == 1
+    with Lake(lake.folder) as catalog, pytest.raises(UsageError, match="secret"):
+        catalog.sql("FROM secret")
+
+
+def test_runs_are_one_row_each_with_every_value(lake: LakeFiles) -> None:
+    result = land(lake, classify(metadata={"b": 1, "a": "é"}, usage={"credits": 0.3, "totalCredits": 2.3}))
+    with Lake(lake.folder) as catalog:
+        relation = catalog.runs()
+        (row,) = relation.fetchall()
+        assert relation.columns == RUNS.split(", ")
+    values = {name: value for name, value in zip(RUNS.split(", "), row, strict=True) if value is not None}
+    assert values == {
+        "run_id": "clr_1", "kind": "classify_run", "status": "PROCESSED",
+        "credits": Decimal("0.300000"), "total_credits": Decimal("2.300000"),
+        "created_at": datetime(2026, 11, 2, 9, 30, tzinfo=UTC), "updated_at": datetime(2026, 11, 2, 9, 31, tzinfo=UTC),
+        "metadata": '{"a":"é","b":1}', "is_detail": True, "fetched_at": NOON, "load_id": result.load_id,
+    }  # fmt: skip
+
+
+BREAKDOWN = [
+    {"object": "classify_run", "id": "clr_1", "credits": 3.5, "charges": [
+        {"product": "classification_performance", "unit": "page", "quantity": 3, "credits": 3, "pages": [1, 2, 5]},
+        {"product": "agent_usage", "unit": "usd", "quantity": 0.00625, "credits": 0.5},
+    ]},
+    {"object": "parse_run", "id": "pr_1", "credits": 2},
+    {"object": "parse_run", "id": "pr_2", "credits": 0, "charges": []},
+]  # fmt: skip
+
+
+def test_charges_are_flat_one_row_a_line_and_one_for_an_entry_without_lines(lake: LakeFiles) -> None:
+    land(
+        lake,
+        classify(usage={"credits": 3.5, "totalCredits": 5.5, "breakdown": BREAKDOWN}),
+        classify("clr_2", usage={"credits": 1}),
+        classify("clr_3", usage={"credits": 1, "totalCredits": 1, "breakdown": []}),
+    )
+    with Lake(lake.folder) as catalog:
+        relation = catalog.charges().order("charged_id, product DESC")
+        assert relation.columns == CHARGES.split(", ")
+        rows = relation.fetchall()
+    run = ("clr_1", "classify_run", None, datetime(2026, 11, 2, 9, 30, tzinfo=UTC))
+    own, parse = ("classify_run", "clr_1", Decimal("3.5")), ("parse_run", "pr_1", Decimal(2))
+    assert rows == [
+        (*run, *own, "classification_performance", "page", Decimal(3), Decimal(3), [1, 2, 5]),
+        (*run, *own, "agent_usage", "usd", Decimal("0.00625"), Decimal("0.5"), None),
+        (*run, *parse, None, None, None, Decimal(2), None),
+        (*run, "parse_run", "pr_2", Decimal(0), None, None, None, Decimal(0), None),
+    ]
+
+
+def test_a_charge_that_two_runs_report_is_in_charges_twice_and_in_the_ledger_once(lake: LakeFiles) -> None:
+    parse = {"object": "parse_run", "id": "pr_1", "credits": 2}
+    for run_id in ("clr_1", "clr_2"):
+        own = {"object": "classify_run", "id": run_id, "credits": 1}
+        land(lake, classify(run_id, usage={"credits": 1, "totalCredits": 3, "breakdown": [own, parse]}))
+    with Lake(lake.folder) as catalog:
+        assert catalog.charges().aggregate("sum(credits)").fetchall() == [(Decimal(6),)]
+        assert catalog.credit_ledger().aggregate("sum(credits)").fetchall() == [(Decimal(4),)]
+
+
+@PANDAS_3_1
+def test_answers_come_as_frames_and_as_arrow_with_decimals_and_utc(lake: LakeFiles) -> None:
+    land(lake, classify(usage={"credits": 0.1}), classify("clr_2"))
+    with Lake(lake.folder) as catalog:
+        relation = catalog.sql("SELECT run_id, credits, created_at FROM runs ORDER BY run_id")
+        frame = relation.df()
+        assert list(frame["run_id"]) == ["clr_1", "clr_2"]
+        assert str(frame["created_at"].dt.tz) == "UTC"
+        assert frame["created_at"][0].isoformat() == "2026-11-02T09:30:00+00:00"
+        arrow = relation.arrow()
+        table = arrow if isinstance(arrow, pa.Table) else arrow.read_all()
+    assert table.schema.field("credits").type == pa.decimal128(18, 6)
+    assert table.schema.field("created_at").type == pa.timestamp("us", tz="UTC")
+    assert table["credits"].to_pylist() == [Decimal("0.100000"), None]
+
+
+def test_times_are_utc_whichever_zone_the_process_has(lake: LakeFiles) -> None:
+    land(lake, classify(createdAt="2026-11-03T02:30:00Z", usage={"credits": 1}))
+    code = """
+import json, sys, time
+from pipeline.catalog import Lake
+catalog = Lake(sys.argv[1])
+row = catalog.sql("SELECT created_at::VARCHAR, created_at, strftime(created_at, '%d'), created_at::DATE FROM runs")
+[(text, at, day, date)] = row.fetchall()
+[(charged,)] = catalog.sql("SELECT charged_on FROM credit_ledger").fetchall()
+reported = catalog.credits().fetchall()[0][0]
+print(json.dumps([time.tzname[0], text, at.isoformat(), day, str(date), str(charged), str(reported)]))
+"""
+    environment = {**os.environ, "TZ": "America/New_York"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(lake.folder)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [
+        "EST", "2026-11-03 02:30:00+00", "2026-11-03T02:30:00+00:00", "03", "2026-11-03", "2026-11-03", "2026-11-03",
+    ]  # fmt: skip
+
+
+# Readers and writers
+
+
+def test_a_reader_does_not_wait_for_a_writer_that_holds_the_lock(lake: LakeFiles) -> None:
+    land(lake, classify())
+    code = "import sys; from pipeline.catalog import Lake; print(len(Lake(sys.argv[1]).runs().fetchall()))"
+    with lake.writing():
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(lake.folder)], capture_output=True, text=True, check=False, timeout=60
+        )
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+
+
+def test_a_writer_does_not_wait_for_a_reader_in_the_middle_of_an_answer(lake: LakeFiles) -> None:
+    land(lake, *(classify(f"clr_{number}") for number in range(5)))
+    with Lake(lake.folder) as catalog:
+        reading = catalog.sql("SELECT run_id, status FROM runs ORDER BY run_id").arrow(2)
+        assert reading.read_next_batch().to_pylist()[0] == {"run_id": "clr_0", "status": "PROCESSED"}
+        changed = [
+            classify(f"clr_{number}", status="FAILED", updatedAt="2026-11-03T00:00:00Z") for number in range(5)
+        ]  # fmt: skip
+        assert land(lake, *changed).landed == 5
+        assert reading.read_all()["status"].to_pylist() == ["PROCESSED"] * 3
+        assert catalog.sql("SELECT DISTINCT status FROM runs").fetchall() == [("FAILED",)]
+
+
+def test_reading_leaves_no_file_behind_and_changes_none(lake: LakeFiles) -> None:
+    def listing() -> dict[str, Any]:
+        return {str(path): path.stat().st_mtime_ns for path in lake.folder.rglob("*")}
+
+    land(lake, classify())
+    before = listing()
+    with Lake(lake.folder) as catalog:
+        for view in VIEWS:
+            catalog.sql(f"FROM {view}").fetchall()
+        catalog.credits().fetchall()
+        catalog.failures().fetchall()
+    assert listing() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PAR1" + b"\xff" * 200])
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_damaged_file_is_named_with_the_way_to_mend_it(lake: LakeFiles, content: bytes, is_open: bool) -> None:
+    land(lake, classify("clr_1"), classify("clr_2", createdAt="2026-11-05T00:00:00Z"))
+    path = lake.day_path("2026-11-02")
+    with Lake(lake.folder) as catalog:
+        if is_open:
+            catalog.runs().fetchall()
+        path.write_bytes(content)
+        with pytest.raises(LakeDamagedError, match="move it away and run `pipeline rebuild`") as told:
+            catalog.runs().fetchall()
+    assert str(path) in str(told.value)
