@@ -53,12 +53,13 @@ class Lake:
     def sql(self, query: str, **params: Any) -> duckdb.DuckDBPyRelation:
         """Return the answer to a query, its `$name` parameters bound; it is worked out when it is read.
 
-        Raises UsageError with DuckDB's own words where the query is wrong.
+        Raises UsageError with DuckDB's own words where the query is wrong, LakeDamagedError where a file is.
         """
-        self._refresh()
         try:
+            self._refresh()
             relation = self.con.sql(query, params=params or None)
         except duckdb.Error as error:
+            self.files.raise_damage(footers_only=True)
             raise UsageError(f"the query cannot be answered: {error}") from error
         if relation is None:
             raise UsageError("the query gives no rows; ask with SELECT or FROM")
@@ -93,13 +94,13 @@ class Lake:
         )
         if seen == self._seen:
             return
-        self._seen = seen
         self._create_runs(bool(seen[0]))
         for name in ("charges", "credit_ledger"):
             self.con.execute(f"CREATE OR REPLACE VIEW {name} AS {read_sql(name)}")
         self._create_view("loads", sorted(map(str, files.loads_folder.glob("*.parquet"))), LOADS_SCHEMA)
         letters = [str(files.dead_letters_path)] if files.dead_letters_path.exists() else []
         self._create_view("dead_letters", letters, DEAD_LETTERS_SCHEMA)
+        self._seen = seen
 
     def _create_view(self, name: str, paths: list[str], schema: pa.Schema) -> None:
         if not paths:

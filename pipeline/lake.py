@@ -162,6 +162,13 @@ class LakeFiles:
     def _load_paths(self) -> list[Path]:
         return sorted(self.loads_folder.glob("*.parquet")) if self.loads_folder.is_dir() else []
 
+    def raise_damage(self, *, footers_only: bool = False) -> None:
+        """Raise LakeDamagedError naming the first Parquet file that cannot be read, if there is one."""
+        tables = [(self.day_path(day), RUNS_FILE_SCHEMA) for day in self.days()]
+        tables += [(path, LOADS_SCHEMA) for path in self._load_paths()]
+        for path, schema in [*tables, (self.dead_letters_path, DEAD_LETTERS_SCHEMA)]:
+            _read_table(path, schema, footer_only=footers_only)
+
     # Raw logs
 
     def raw_logs(self) -> list[Path]:
@@ -233,12 +240,15 @@ def _parquet_bytes(table: pa.Table) -> memoryview:
     return memoryview(sink.getvalue())
 
 
-def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
-    """Return a file's rows in the declared schema; columns that an older version did not have are null."""
+def _read_table(path: Path, schema: pa.Schema, *, footer_only: bool = False) -> pa.Table:
+    """Return a file's rows in the declared schema; columns that an older version did not have are null.
+
+    With `footer_only` no rows are read, and none returned.
+    """
     try:
         with pq.ParquetFile(path) as file:
             _check_version(path, file.schema_arrow)
-            table = file.read()
+            table = file.schema_arrow.empty_table() if footer_only else file.read()
     except FileNotFoundError:
         return schema.empty_table()
     except (pa.ArrowException, OSError) as error:

@@ -34,18 +34,16 @@ _MERGE_ROWS = 10_000
 _MEMORY_LIMIT = "512MB"
 
 
-def land_log(lake: LakeFiles, log: UnlandedLog, *, replace: bool = False, keep_gaps: bool = False) -> Landing:
+def land_log(lake: LakeFiles, log: UnlandedLog, *, replace: bool = False) -> Landing:
     """Land what a raw log holds beyond an offset; the caller holds the lake's lock.
 
-    With `replace` a run's row is made of the log alone, whatever the lake has (for a rebuild); with `keep_gaps` too,
-    what the lake has fills the fields that the log leaves empty.
+    With `replace` (for a rebuild) a run's row is made of the log's payloads; of what the lake has, only what came from
+    payloads that the log does not hold counts.
     """
-    return land_logs(lake, [log], replace=replace, keep_gaps=keep_gaps)[0]
+    return land_logs(lake, [log], replace=replace)[0]
 
 
-def land_logs(
-    lake: LakeFiles, logs: list[UnlandedLog], *, replace: bool = False, keep_gaps: bool = False
-) -> list[Landing]:
+def land_logs(lake: LakeFiles, logs: list[UnlandedLog], *, replace: bool = False) -> list[Landing]:
     """Land several raw logs at once; the counts of runs are those of all, in the last one's."""
     finish_moves(lake)
     folder = Path(tempfile.mkdtemp(prefix=".staging-", suffix=durable.TEMPORARY_SUFFIX, dir=lake.folder))
@@ -57,11 +55,14 @@ def land_logs(
             con.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
             staging.create_views(con)
             if staging.rows:
-                rewriting = _Rewriting(lake, con, staging, replace=replace, keep_gaps=keep_gaps)
+                rewriting = _Rewriting(lake, con, staging, replace=replace)
                 rewriting.run()
                 landings[-1].landed, landings[-1].unchanged = rewriting.landed, rewriting.unchanged
-            _settle_dead_letters(lake, con)
+            _settle_dead_letters(lake, con, with_stored=replace)
         return landings
+    except duckdb.Error:
+        lake.raise_damage()
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -101,11 +102,9 @@ def _is_among(table: pa.Table, run_ids: Iterable[str]) -> Any:
 class _Rewriting:
     """Goes through the days that staged rows belong to, and replaces each."""
 
-    def __init__(
-        self, lake: LakeFiles, con: duckdb.DuckDBPyConnection, staging: Staging, *, replace: bool, keep_gaps: bool
-    ) -> None:
+    def __init__(self, lake: LakeFiles, con: duckdb.DuckDBPyConnection, staging: Staging, *, replace: bool) -> None:
         self.lake, self.con, self.staging = lake, con, staging
-        self.replace, self.keep_gaps = replace, keep_gaps
+        self.replace = replace
         self.landed = self.unchanged = 0
         self._movers: dict[str, list[str]] = {}
 
@@ -193,7 +192,7 @@ class _Rewriting:
 
     def _merged(self, staged: list[Row], stored: list[Row]) -> Row:
         if self.replace:
-            merged = merge_rows(staged, fallback=merge_rows(stored) if stored and self.keep_gaps else None)
+            merged = merge_rows(staged, made_before=merge_rows(stored) if stored else None)
         else:
             merged = merge_rows([*staged, *stored])
         before = merge_rows(stored) if len(stored) > 1 else (stored[0] if stored else None)
@@ -258,10 +257,18 @@ def _rows_table(rows: list[Row]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=RUNS_FILE_SCHEMA)
 
 
-def _settle_dead_letters(lake: LakeFiles, con: duckdb.DuckDBPyConnection) -> None:
-    """Add the IDs that did not come, and take out those that have come since."""
+def _settle_dead_letters(lake: LakeFiles, con: duckdb.DuckDBPyConnection, *, with_stored: bool) -> None:
+    """Add the IDs that did not come, and take out those that have come since.
+
+    `with_stored` where failures are read anew whose runs may have come by a log that was not kept.
+    """
     letters = lake.read_dead_letters()
     con.register("letters", letters)
+    came = con.view("staged").project("run_id, fetched_at")
+    paths = lake.day_paths()
+    if with_stored and paths:
+        came = came.union(con.read_parquet(paths, hive_partitioning=False).project("run_id, fetched_at"))
+    came.create_view("came")
     settled = con.sql(
         """
         WITH every AS (
@@ -272,7 +279,7 @@ def _settle_dead_letters(lake: LakeFiles, con: duckdb.DuckDBPyConnection) -> Non
         )
         FROM last
         WHERE NOT EXISTS (
-            FROM staged WHERE staged.run_id = last.run_id AND staged.fetched_at >= last.failed_at
+            FROM came WHERE came.run_id = last.run_id AND came.fetched_at >= last.failed_at
         )
         ORDER BY run_id
         """

@@ -225,6 +225,7 @@ def _recovered_row(
 ) -> dict[str, Any]:
     if landing.end is not None:
         row = {name: landing.end.get(name) for name in LOADS_SCHEMA.names}
+        row |= {name: [tuple(pair) for pair in row[name] or ()] for name in ("failed_reasons", "field_problems")}
         return row | {name: _time(row[name]) for name in ("started_at", "ended_at")}
     result = LoadResult(log.load_id, str(lake.folder))
     for name in ("landed", "unchanged", "missing", "failed", "invalid"):

@@ -24,7 +24,6 @@ Clock = tuple[int, int]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_BEFORE_ALL: Clock = (-(2**63), -(2**63))
 
 _OF_ALL_PAYLOADS = frozenset({"run_id", "fetched_at", "load_id"})
 """Not registers: the ID is the same in all, the other two are the latest of all."""
@@ -36,19 +35,23 @@ _RULES_OUT_FAILURE = frozenset({"PENDING", "PROCESSING", "PROCESSED", "NEEDS_REV
 _RULES_OUT_END = frozenset({"PENDING", "PROCESSING"})
 
 
-def merge_rows(rows: Iterable[Row], *, fallback: Row | None = None) -> Row:
+def merge_rows(rows: Iterable[Row], *, made_before: Row | None = None) -> Row:
     """Return the one row that all the given rows of a run come to, in whichever order they are given.
 
-    `fallback` is a row that only fills gaps: whatever any of the others says goes before it.
+    `made_before` is a row that was made before, perhaps in a wrong way, of these payloads and of others that are lost:
+    of it only what came from the lost ones counts. A payload is known by when it was received.
     """
     values: Row = {}
     clocks: dict[str, Clock] = {}
     all_rows = list(rows)
     for row in all_rows:
         _take(values, clocks, row, read_clocks(row))
-    if fallback is not None:
-        _take(values, clocks, fallback, dict.fromkeys(read_clocks(fallback), _BEFORE_ALL))
-        all_rows.append(fallback)
+    if made_before is not None:
+        known = {_microseconds(row["fetched_at"]) for row in all_rows}
+        lost = {column: clock for column, clock in read_clocks(made_before).items() if clock[1] not in known}
+        if lost or _microseconds(made_before["fetched_at"]) not in known:
+            _take(values, clocks, made_before, lost)
+            all_rows.append(made_before)
     merged = {column: values.get(column) for column in RUN_COLUMNS}
     merged["run_id"] = all_rows[0]["run_id"]
     merged["fetched_at"] = max(row["fetched_at"] for row in all_rows)

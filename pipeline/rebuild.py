@@ -11,6 +11,7 @@ from pipeline.errors import UsageError
 from pipeline.lake import LakeFiles, UnlandedLog
 from pipeline.landing import land_logs
 from pipeline.loads import Tell, recover
+from pipeline.staging import Landing
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,8 @@ class Rebuilt:
 def rebuild_lake(lake: LakeFiles, *, tell: Tell = lambda _message: None) -> Rebuilt:
     """Flatten every payload of the raw log again and replace the rows; return what was done.
 
-    Rows of runs that no log holds (it was not kept, or was pruned) stay as they are, and where a load's log is gone,
-    what the lake knew fills the gaps. Readers see each day's file as it was or as it will be. Raises UsageError where
+    What came from payloads that no log holds (it was not kept, was pruned, is damaged, or its load is still running)
+    stays as it is. Readers see each day's file as it was or as it will be. Raises UsageError where
     there is no raw log.
     """
     recover(lake, tell=tell)
@@ -36,18 +37,22 @@ def rebuild_lake(lake: LakeFiles, *, tell: Tell = lambda _message: None) -> Rebu
         raise UsageError(f"{lake.raw_folder}: no raw log here, so there is nothing to rebuild the lake from")
     with lake.writing(tell=tell):
         logs = [log for log in logs if _is_at_rest(lake, log, tell)]
-        loads = set(lake.read_loads()["load_id"].to_pylist())
-        has_gaps = bool(loads - {log.load_id for log in logs})
-        landings = land_logs(lake, logs, replace=True, keep_gaps=has_gaps)
+        landings = land_logs(lake, logs, replace=True)
+        loads = lake.read_loads()
+        landed_bytes = dict(zip(loads["load_id"].to_pylist(), loads["raw_bytes"].to_pylist(), strict=True))
         for landing in landings:
-            for damage in landing.damaged:
-                if not damage.is_tail:
-                    tell(
-                        f"load {landing.load_id}: bytes {damage.start} to {damage.end} of its log are damaged, and lost"
-                    )
+            _tell_damage(landing, landed_bytes.get(landing.load_id) or 0, tell)
         total = sum(len(lake.read_day(day)) for day in lake.days())
-    runs, unchanged = landings[-1].landed, landings[-1].unchanged
+    runs, unchanged = sum(each.landed for each in landings), sum(each.unchanged for each in landings)
     return Rebuilt(len(logs), runs + unchanged, unchanged, total - runs - unchanged)
+
+
+def _tell_damage(landing: Landing, landed_bytes: int, tell: Tell) -> None:
+    """Tell what of a log cannot be read, and whether an end of it is missing that had landed."""
+    for damage in landing.damaged:
+        tell(f"load {landing.load_id}: bytes {damage.start} to {damage.end} of its log are damaged, and lost")
+    if not landing.damaged and landing.raw_bytes < landed_bytes:
+        tell(f"load {landing.load_id}: its log ends at byte {landing.raw_bytes} of {landed_bytes}; the rest is lost")
 
 
 def _is_at_rest(lake: LakeFiles, log: UnlandedLog, tell: Tell) -> bool:

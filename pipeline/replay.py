@@ -9,6 +9,7 @@ import gzip
 import io
 import json
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from pipeline.progress import Progress, Silent
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _CHECKPOINT_BYTES = 4 << 20
 _MAX_DOCUMENT_BYTES = 1 << 30
+_PACKED_BYTES = 16 << 10
 
 Report = Callable[[str, str], None]
 """Takes where something unusable stands, and why it is so."""
@@ -64,17 +66,17 @@ def load_files(
     """
     progress = progress or Silent()
     for name in names:
-        if name != "-" and not Path(name).is_file():
+        if name != "-" and (not Path(name).exists() or Path(name).is_dir()):
             raise UsageError(f"{name}: no such file")
     recover(lake, tell=progress.tell)
     load = Load(lake, command="load", source=", ".join(names), workspace_id=workspace_id, tell=progress.tell)
     try:
         for name in names:
             _take_file(load, name, workspace_id, report, stdin)
-        invalid = load.result.invalid
-        result = load.finish(keep_raw=keep_raw)
-        result.requested = result.landed + result.unchanged + invalid
-        return result
+        load.land()
+        result = load.result
+        result.requested = result.landed + result.unchanged + result.invalid
+        return load.finish(keep_raw=keep_raw)
     finally:
         load.close()
 
@@ -100,21 +102,51 @@ def _take_file(load: Load, name: str, workspace_id: str | None, report: Report, 
                     )
                     if load.pending_bytes > _CHECKPOINT_BYTES:
                         load.checkpoint()
-    except (OSError, EOFError, zstandard.ZstdError) as error:
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
         load.result.invalid += 1
         report(shown, f"cannot be read to its end ({error}); what came before it lands")
 
 
 def _decompressed(file: Any) -> Any:
     """Return a buffered binary stream of what a file holds, told by its first bytes, not by its name."""
-    reader = io.BufferedReader(file, 1 << 20)
+    reader = file if isinstance(file, io.BufferedReader) else io.BufferedReader(file, 1 << 20)
     magic = reader.peek(4)[:4]
     if magic.startswith(_GZIP):
         return gzip.open(reader)
     if magic == _ZSTD:
-        decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
-        return io.BufferedReader(decompressor.stream_reader(reader, read_across_frames=True))
+        return io.BufferedReader(_ZstdFrames(reader), 1 << 20)
     return reader
+
+
+class _ZstdFrames(io.RawIOBase):
+    """Reads zstd frames one after the other; raises EOFError where the last breaks off, as gzip does."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._frame: Any = None
+        self._packed = b""
+        self._content = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._content:
+            packed = self._packed or self._file.read(_PACKED_BYTES)
+            if not packed:
+                if self._frame is not None:
+                    raise EOFError("Compressed file ended before the end of a frame was reached")
+                return 0
+            if self._frame is None:
+                self._frame = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
+            self._content = memoryview(self._frame.decompress(packed))
+            self._packed = self._frame.unused_data
+            if self._frame.eof:
+                self._frame = None
+        size = min(len(buffer), len(self._content))
+        buffer[:size] = self._content[:size]
+        self._content = self._content[size:]
+        return size
 
 
 def _iter_documents(file: BinaryIO) -> Iterator[tuple[int, Any]]:
@@ -142,10 +174,24 @@ def _iter_documents(file: BinaryIO) -> Iterator[tuple[int, Any]]:
 
 
 def _whole_document(content: bytes, number: int) -> Iterator[tuple[int, Any]]:
+    """Yield the one value of a document; where it is none, its lines, if one of them alone can hold a run."""
     try:
         yield number, _parse(content)
+        return
     except ValueError as error:
-        yield number, _UnusableError(f"not JSON ({error})")
+        broken = _UnusableError(f"not JSON ({error})")
+    values = [(number + place, _parse_line(line)) for place, line in enumerate(content.split(b"\n")) if line.strip()]
+    if any(isinstance(value, dict | list) and value for _number, value in values):
+        yield from values
+    else:
+        yield number, broken
+
+
+def _parse_line(line: bytes) -> Any:
+    try:
+        return _parse(line)
+    except ValueError as error:
+        return _UnusableError(f"not JSON ({error})")
 
 
 def _parse(content: bytes) -> Any:

@@ -398,6 +398,7 @@ def test_credits_are_summed_by_day_and_kind_with_unknown_runs_apart(lake: LakeFi
         detail("pr_3", usage(1.5), created=None),
         detail("workflow_run_1", created=None),
         detail("workflow_run_2", usage(3, 3), created=None),
+        detail("workflow_run_3", usage(0, 0), created=None),
     ]
     summaries = [summary("clr_1", usage(1, 3), parseRunId="pr_9"), summary("clr_2", usage(1, 1), parseRunId="pr_9")]
     land(lake, *(arrival.payload for arrival in details))
@@ -450,7 +451,7 @@ def assert_report_is_the_worlds(lake: LakeFiles, world: World, workspace: str, k
     assert unknown.total() > 0
 
 
-@pytest.mark.parametrize(("seed", "workspace"), [(1, 0), (2, 0), (3, 1)])
+@pytest.mark.parametrize(("seed", "workspace"), [(1, 0), (2, 1), (3, 1)])
 def test_credits_are_those_that_the_world_knows_after_its_details_and_after_its_summaries_too(
     lake: LakeFiles, seed: int, workspace: int
 ) -> None:

@@ -294,39 +294,24 @@ def test_summaries_alone_are_no_detail() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# A row that only fills gaps
+# A row that was made before, of payloads of which some are lost
 
 
-def test_a_fallback_fills_gaps_and_overrides_nothing_however_new_it_is() -> None:
-    fallback = payload_row(
-        updated_at=at(11), status="FAILED", source="API", created_at=at(1), fetched_at=at(14), load_id="L9"
-    )
-    row = payload_row(updated_at=at(10), status="PROCESSED", source="STUDIO")
-    merged = merge_rows([row], fallback=fallback)
-    assert told(merged, "updated_at status source created_at") == (at(10), "PROCESSED", "STUDIO", at(1))
+def test_what_was_made_of_a_lost_payload_stays_as_new_as_that_was() -> None:
+    kept = payload_row(updated_at=at(10), status="PROCESSED", source="STUDIO", fetched_at=at(12))
+    lost_newer = payload_row(updated_at=at(11), status="FAILED", fetched_at=at(14), load_id="L9")
+    lost_older = payload_row(updated_at=at(9), status="PENDING", batch_id="b", fetched_at=at(11))
+    before = stored(merge_rows([kept, lost_newer, lost_older]))
+    merged = merge_rows([kept], made_before=before)
+    assert told(merged, "updated_at status source batch_id") == (at(11), "FAILED", "STUDIO", "b")
     assert told(merged, "fetched_at load_id") == (at(14), "L9")
 
 
-def test_a_fallback_does_not_bring_back_a_failure_that_the_status_rules_out() -> None:
-    fallback = payload_row(updated_at=at(11), status="FAILED", failure_reason="OCR_ERROR", fetched_at=at(14))
-    row = payload_row(updated_at=at(10), status="PROCESSED")
-    assert merge_rows([row], fallback=fallback)["failure_reason"] is None
-
-
-def test_what_came_from_a_fallback_yields_to_any_later_payload_however_old_its_version() -> None:
-    merged = merge_rows(
-        [payload_row(updated_at=at(10))], fallback=payload_row(updated_at=at(11), source="API", fetched_at=at(14))
-    )
-    old = payload_row(updated_at=at(1), source="STUDIO", fetched_at=at(2))
-    assert merge_rows([stored(merged), old])["source"] == "STUDIO"
-
-
-def test_a_detail_in_the_fallback_alone_does_not_count() -> None:
-    merged = merge_rows(
-        [payload_row(updated_at=at(10))],
-        fallback=payload_row(updated_at=at(10), is_detail=True, output_type="invoice"),
-    )
-    assert told(merged, "is_detail output_type") == (False, "invoice")
+def test_what_was_made_of_a_payload_that_is_there_is_made_anew() -> None:
+    payload = payload_row(updated_at=at(10), status="PROCESSED", fetched_at=at(12))
+    wrong = payload_row(updated_at=at(10), status="WRONG", source="WRONG", fetched_at=at(12), load_id="L9")
+    merged = merge_rows([payload], made_before=wrong)
+    assert told(merged, "status source load_id") == ("PROCESSED", None, payload["load_id"])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -483,21 +468,17 @@ def test_each_field_is_that_of_the_newest_payload_that_says_it(rows: list[Row]) 
 
 
 @settings(max_examples=100, deadline=None)
-@given(rows=st.lists(payload_rows, min_size=1, max_size=4), gaps=payload_rows)
-def test_a_fallback_never_changes_what_the_others_say(rows: list[Row], gaps: Row) -> None:
-    alone, filled = merge_rows(rows), merge_rows(rows, fallback=gaps)
+@given(kept=st.lists(payload_rows, min_size=1, max_size=3), lost=st.lists(payload_rows, max_size=3))
+def test_a_row_made_anew_is_the_one_that_all_payloads_make_though_some_are_lost(
+    kept: list[Row], lost: list[Row]
+) -> None:
+    # A lost payload is told from a kept one by when it was received.
+    lost = [{**row, "fetched_at": row["fetched_at"] + timedelta(minutes=7)} for row in lost]
+    whole = merge_rows([*kept, *lost])
+    made_anew = merge_rows(kept, made_before=stored(whole))
     for column in COLUMNS:
-        if alone[column] is not None and column not in ("is_detail", "fetched_at", "load_id"):
-            assert filled[column] == alone[column], column
-    again = merge_rows([stored(filled), *rows])
-    assert again == filled
-
-
-@settings(max_examples=60, deadline=None)
-@given(rows=st.lists(payload_rows, min_size=1, max_size=3), later=payload_rows, gaps=payload_rows)
-def test_a_fallback_yields_to_what_comes_after_it(rows: list[Row], later: Row, gaps: Row) -> None:
-    filled = merge_rows([stored(merge_rows(rows, fallback=gaps)), later])
-    assert filled == merge_rows([*rows, later], fallback=gaps)
+        if column != "load_id":
+            assert made_anew[column] == whole[column], column
 
 
 def test_the_clock_of_the_tests_is_the_one_they_say() -> None:

@@ -2,7 +2,7 @@
 --
 -- The charged thing is the resource (kind, ID). Where several runs tell of it, the order is: its own row, then the
 -- breakdown of the run that caused it, then a workflow's breakdown. Where only a total is known, what lies beyond the
--- run's own line is charged to its parse run and marked as inferred. A workflow run by itself charges nothing.
+-- run's own line is charged to its parse run (an edit run's: to its form detection) and marked as inferred. A workflow run by itself charges nothing.
 -- A line's day is that of its resource's own creation, else of the run that caused it, else null.
 WITH own AS (
     -- A run's own line; its charges say of what it is made, where they add up to it.
@@ -11,6 +11,7 @@ WITH own AS (
         kind,
         workspace_id,
         created_at,
+        file_id,
         credits,
         list_filter(breakdown, lambda entry: entry.id = run_id)[1].charges AS charges
     FROM runs
@@ -46,23 +47,29 @@ causes AS (
     QUALIFY row_number() OVER (PARTITION BY entry.id ORDER BY by_workflow, caused_by_run_id) = 1
 ),
 totals AS (
-    -- Runs of which only the total is known.
+    -- Runs of which only the total is known. What an edit run causes is a form detection; the others cause a parse run.
     SELECT
         run_id AS caused_by_run_id,
         workspace_id,
         created_at AS caused_at,
+        CASE WHEN kind = 'edit_run' THEN 'form_detection_run' ELSE 'parse_run' END AS resource_kind,
         parse_run_id,
+        file_id,
         total_credits - credits AS credits
     FROM runs
     WHERE kind <> 'workflow_run' AND breakdown IS NULL AND total_credits > credits
 ),
 inferred AS (
+    -- Not where the resource is charged already; a form detection is known by its file alone.
     SELECT *
     FROM totals
-    WHERE parse_run_id IS NULL
-        OR (
-            NOT EXISTS (FROM own WHERE own.run_id = totals.parse_run_id)
-            AND NOT EXISTS (FROM chosen WHERE chosen.entry.id = totals.parse_run_id)
+    WHERE NOT EXISTS (FROM own WHERE own.run_id = totals.parse_run_id)
+        AND NOT EXISTS (FROM chosen WHERE chosen.entry.id = totals.parse_run_id)
+        AND NOT EXISTS (
+            FROM own
+            WHERE totals.resource_kind = 'form_detection_run'
+                AND own.kind = 'form_detection_run'
+                AND own.file_id = totals.file_id
         )
     QUALIFY row_number() OVER (PARTITION BY coalesce(parse_run_id, caused_by_run_id) ORDER BY caused_by_run_id) = 1
 ),
@@ -92,7 +99,7 @@ resources AS (
     LEFT JOIN runs AS resource ON resource.run_id = chosen.entry.id
     UNION ALL
     SELECT
-        'parse_run',
+        inferred.resource_kind,
         inferred.parse_run_id,
         coalesce(resource.workspace_id, inferred.workspace_id),
         inferred.credits,

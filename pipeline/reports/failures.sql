@@ -65,8 +65,9 @@ SELECT
     bounded.failed,
     bounded.ended,
     bounded.rate,
-    greatest(0, bounded.middle - bounded.margin) AS rate_low,
-    least(1, bounded.middle + bounded.margin) AS rate_high,
+    -- Without an ended run both are null; `greatest` alone would make it 0.
+    CASE WHEN bounded.n > 0 THEN greatest(0, bounded.middle - bounded.margin) END AS rate_low,
+    CASE WHEN bounded.n > 0 THEN least(1, bounded.middle + bounded.margin) END AS rate_high,
     kinds.rejected,
     kinds.cancelled,
     kinds.unfinished
