@@ -16,8 +16,12 @@ from pipeline.errors import UsageError
 from pipeline.progress import Progress, duration, open_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+    from typing import TextIO
 
+    import duckdb
+
+    from pipeline.catalog import Lake
     from pipeline.config import Connection
     from pipeline.fetch import FetchOptions, Plan
     from pipeline.ids import FoundId
@@ -109,28 +113,32 @@ def run_rebuild(arguments: argparse.Namespace) -> int:
 def run_report_credits(arguments: argparse.Namespace) -> int:
     """Print credits by day and kind."""
     from pipeline.catalog import Lake
-    from pipeline.render import write_relation
     from pipeline.summaries import write_credits
 
-    with Lake(arguments.lake) as lake:
-        if arguments.format == "table":
-            write_credits(lake, sys.stdout)
-        else:
-            write_relation(lake.credits(), format=arguments.format, stream=sys.stdout)
-    return 0
+    return _report(arguments, Lake.credits, write_credits)
 
 
 def run_report_failures(arguments: argparse.Namespace) -> int:
     """Print failures by kind and reason."""
     from pipeline.catalog import Lake
-    from pipeline.render import write_relation
     from pipeline.summaries import write_failures
+
+    return _report(arguments, Lake.failures, write_failures)
+
+
+def _report(
+    arguments: argparse.Namespace,
+    ask: Callable[[Lake], duckdb.DuckDBPyRelation],
+    write_summary: Callable[[Lake, TextIO], None],
+) -> int:
+    from pipeline.catalog import Lake
+    from pipeline.render import write_relation
 
     with Lake(arguments.lake) as lake:
         if arguments.format == "table":
-            write_failures(lake, sys.stdout)
+            write_summary(lake, sys.stdout)
         else:
-            write_relation(lake.failures(), format=arguments.format, stream=sys.stdout)
+            write_relation(ask(lake), format=arguments.format, stream=sys.stdout)
     return 0
 
 

@@ -80,7 +80,7 @@ class Plan:
 
 @contextlib.contextmanager
 def plan_fetch(found: Iterable[FoundId], lake: LakeFiles, options: FetchOptions, *, report: Report) -> Iterator[Plan]:
-    """Work out which IDs to ask for. Asks for nothing and writes nothing to the lake.
+    """Work out which IDs to ask for. Asks for nothing and writes nothing to the lake; `recover` it first.
 
     `report` is called for each distinct ID that cannot be asked for: it is none, or reading it could destroy a result.
     """
@@ -118,7 +118,6 @@ def fetch_planned(
     the disk does not take what arrives.
     """
     progress = progress or Silent()
-    recover(lake, tell=progress.tell)
     load = Load(
         lake,
         command=command,

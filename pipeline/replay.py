@@ -83,28 +83,32 @@ def load_files(
 
 def _take_file(load: Load, name: str, workspace_id: str | None, report: Report, stdin: BinaryIO | None) -> None:
     modified = datetime.now(UTC) if name == "-" else datetime.fromtimestamp(Path(name).stat().st_mtime, UTC)
+    for place, found in _iter_file(name, stdin):
+        if isinstance(found, _UnusableError):
+            load.result.invalid += 1
+            report(place, str(found))
+            continue
+        load.take_run(
+            found.payload["id"],
+            json.dumps(found.payload).encode(),
+            fetched_at=found.fetched_at or modified,
+            is_detail=found.is_detail,
+            workspace_id=found.workspace_id or workspace_id,
+        )
+        if load.pending_bytes > _CHECKPOINT_BYTES:
+            load.checkpoint()
+
+
+def _iter_file(name: str, stdin: BinaryIO | None) -> Iterator[tuple[str, SavedRun | _UnusableError]]:
+    """Yield what a file holds with the place where it stands; where it breaks off, that comes last."""
     shown = "standard input" if name == "-" else name
     try:
         with (stdin or sys.stdin.buffer) if name == "-" else Path(name).open("rb") as file:
-            for place, value in _iter_documents(_decompressed(file)):
+            for number, value in _iter_documents(_decompressed(file)):
                 for found in _iter_runs(value):
-                    if isinstance(found, _UnusableError):
-                        load.result.invalid += 1
-                        report(f"{shown}:{place}", str(found))
-                        continue
-                    body = json.dumps(found.payload).encode()
-                    load.take_run(
-                        found.payload["id"],
-                        body,
-                        fetched_at=found.fetched_at or modified,
-                        is_detail=found.is_detail,
-                        workspace_id=found.workspace_id or workspace_id,
-                    )
-                    if load.pending_bytes > _CHECKPOINT_BYTES:
-                        load.checkpoint()
+                    yield f"{shown}:{number}", found
     except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
-        load.result.invalid += 1
-        report(shown, f"cannot be read to its end ({error}); what came before it lands")
+        yield shown, _UnusableError(f"cannot be read to its end ({error}); what came before it lands")
 
 
 def _decompressed(file: Any) -> Any:
