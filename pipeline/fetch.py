@@ -39,6 +39,9 @@ _LAND_EVERY_S = 60.0
 _LANDING_SHARE = 20  # landing may take one part in so many of the time
 _STOPPING_S = 5.0
 _SKIP_BATCH = 200_000
+_FINISHED_IDS = (
+    "SELECT run_id FROM runs SEMI JOIN asked USING (run_id) SEMI JOIN finished USING (status) WHERE is_detail"
+)
 
 Report = Callable[[FoundId, str], None]
 """Takes an ID that cannot be asked for, and why."""
@@ -188,17 +191,18 @@ def _skip_finished(worklist: Worklist, lake: LakeFiles) -> int:
     import pyarrow as pa
 
     skipped = 0
-    with duckdb.connect(config={"memory_limit": "256MB"}) as con:
-        con.read_parquet(paths, hive_partitioning=False, union_by_name=True).create_view("runs")
-        con.register("finished", pa.table({"status": sorted(FINISHED)}))
-        for batch in worklist.iter_open_batches(_SKIP_BATCH):
-            con.register("asked", pa.table({"run_id": batch}))
-            relation = con.sql(
-                "FROM runs SEMI JOIN asked USING (run_id) SEMI JOIN finished USING (status) WHERE is_detail"
-            )
-            known = [run_id for (run_id,) in relation.project("run_id").fetchall()]
-            worklist.mark_done(known)
-            skipped += len(known)
+    try:
+        with duckdb.connect(config={"memory_limit": "256MB"}) as con:
+            con.read_parquet(paths, hive_partitioning=False, union_by_name=True).create_view("runs")
+            con.register("finished", pa.table({"status": sorted(FINISHED)}))
+            for batch in worklist.iter_open_batches(_SKIP_BATCH):
+                con.register("asked", pa.table({"run_id": batch}))
+                known = con.sql(_FINISHED_IDS).fetchall()
+                worklist.mark_done(run_id for (run_id,) in known)
+                skipped += len(known)
+    except duckdb.Error:
+        lake.raise_damage(footers_only=True)
+        raise
     return skipped
 
 
@@ -330,7 +334,11 @@ class _Fetching:
     async def _checkpoint(self) -> None:
         async with self._checkpointing:
             done, self._done = self._done, []
-            await asyncio.to_thread(self.load.checkpoint)
+            try:
+                await asyncio.to_thread(self.load.checkpoint)
+            except BaseException:  # cancellation included: what came must not be taken for what was not asked for
+                self._done[:0] = done
+                raise
             self.plan.worklist.mark_done(done)
 
     async def _checkpoint_often(self, client: ExtendClient) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import zstandard
 
 from pipeline.catalog import Lake
 from pipeline.config import Connection
-from pipeline.errors import UsageError
+from pipeline.errors import LakeDamagedError, UsageError
 from pipeline.fetch import fetch_runs
 from pipeline.kinds import FINISHED
 from pipeline.lake import LakeFiles
@@ -391,3 +392,15 @@ def test_a_second_fetch_while_one_is_running_waits_its_turn_and_both_land(
     assert sorted(result.landed for result in results) == sorted(map(len, halves))
     with Lake(lake.folder) as catalog:
         assert catalog.sql("SELECT count(*), count(DISTINCT run_id) FROM runs").fetchall() == [(len(run_ids),) * 2]
+
+
+def test_a_damaged_file_is_named_before_anything_is_asked(
+    server: SandboxServer, connection: Connection, lake: LakeFiles
+) -> None:
+    run_ids = server.world.run_ids(server.world.workspaces[0], kind="classify_run")[:2]
+    fetch(run_ids[:1], lake, connection)
+    (path,) = lake.day_paths()
+    Path(path).write_bytes(b"PAR1 no more")
+    with pytest.raises(LakeDamagedError, match=re.escape(path)):
+        fetch(run_ids, lake, connection)
+    assert server.asked == {run_ids[0]: 1}
