@@ -26,7 +26,7 @@ _KEYS = ("run_id", "kind", "created_at", "initial_run_at", "file_created_at", "f
 _KEYS_SCHEMA = pa.schema([_STAGED_SCHEMA.field(name).remove_metadata() for name in _KEYS])
 _BATCH_ROWS = 4_096
 _BATCH_BYTES = 32 << 20
-_MEMORY_BYTES = 64 << 20
+_MEMORY_BYTES = 16 << 20
 
 
 @dataclass(slots=True)
@@ -57,7 +57,7 @@ class Landing:
 class Staging:
     """Flattened rows and failures of raw logs. Rows are kept by the day that their own payload puts them in.
 
-    Up to 64 MiB stay in memory; beyond that they go to a file in `folder`, and one day at a time comes back.
+    Up to 16 MiB stay in memory; beyond that they go to a file in `folder`, and one day at a time comes back.
     """
 
     def __init__(self, folder: Path) -> None:

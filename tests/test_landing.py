@@ -7,14 +7,17 @@ from typing import Any
 
 import duckdb
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline import staging
 from pipeline.catalog import Lake
 from pipeline.errors import RunFailedError, RunMissingError
 from pipeline.lake import LakeFiles, UnlandedLog
 from pipeline.landing import land_logs
 from pipeline.loads import Load
+from pipeline.sandbox.world import World
 from pipeline.schema import RUNS_FILE_SCHEMA, RUNS_SCHEMA
 from tests.conftest import NOON, classify, land
 
@@ -266,3 +269,29 @@ def test_the_order_in_which_payloads_land_changes_no_answer(
     folder = tmp_path_factory.mktemp("lake")
     one, other = orders
     assert answers(folder / "one", one, 1) == answers(folder / "other", other, loads)
+
+
+def test_what_does_not_fit_in_memory_lands_the_same(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_ids = world.run_ids(world.workspaces[0])
+    payloads = [
+        *map(world.detail, run_ids),
+        *(world.summary(run_id) for run_id in run_ids if run_id[:2] in ("pr", "ed")),
+    ]
+    folders = [tmp_path / "in_memory", tmp_path / "on_disk"]
+    for folder in folders:
+        load = Load(LakeFiles(folder), command="load", source="test")
+        for payload in payloads:
+            load.take_run(
+                payload["id"], json.dumps(payload).encode(), fetched_at=NOON, is_detail=True, workspace_id=None
+            )
+        assert load.finish().landed == len(run_ids)
+        # What comes next is staged seven runs at a time, each batch on the disk.
+        monkeypatch.setattr(staging, "_BATCH_ROWS", 7)
+        monkeypatch.setattr(staging, "_MEMORY_BYTES", 1)
+    runs = "SELECT COLUMNS(* EXCLUDE load_id)::VARCHAR FROM runs ORDER BY run_id"
+    with Lake(folders[0]) as one, Lake(folders[1]) as other:
+        for query in (runs, "FROM credit_ledger ORDER BY ALL"):
+            assert one.sql(query).fetchall() == other.sql(query).fetchall()
+    assert stored(LakeFiles(folders[0])) == stored(LakeFiles(folders[1]))
