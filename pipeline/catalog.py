@@ -18,8 +18,6 @@ from pipeline.lake import existing_lake
 from pipeline.reports import read_sql
 from pipeline.schema import DEAD_LETTERS_SCHEMA, LOADS_SCHEMA, RUN_COLUMNS, RUNS_FILE_SCHEMA
 
-VIEWS = ("runs", "charges", "credit_ledger", "loads", "dead_letters")
-
 
 class Lake:
     """A lake to ask. `.sql(…)`, `.runs()`, `.charges()`, … give DuckDB relations: `.df()`, `.arrow()`, `.pl()`.

@@ -26,8 +26,6 @@ exit codes: 0 all landed; 1 it could not run; 2 wrong usage; 3 some runs did not
 `pipeline COMMAND --help` tells more of each.
 """
 
-Parsers = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 all landed, 1 it could not run, 2 wrong usage, 3 some did not."""
@@ -300,8 +298,7 @@ def _add_lake(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_format(parser: argparse.ArgumentParser) -> None:
-    choices = ("table", "csv", "json", "markdown", "parquet")
-    parser.add_argument("--format", choices=choices, default="table", help="how to print it (%(default)s)")
+    parser.add_argument("--format", choices=defaults.FORMATS, default="table", help="how to print it (%(default)s)")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What holds where the user says nothing."""
+"""What holds where the user says nothing, and what there is to choose from. Imports nothing."""
 
 LAKE = "data/lake"
 DEMO_LAKE = "data/demo"
@@ -6,3 +6,5 @@ QPS = 10.0
 """The pay-as-you-go plan's limit, in requests a second for the whole organization."""
 CONCURRENCY = 64
 SANDBOX_KEY = "sandbox"
+FORMATS = ("table", "csv", "json", "markdown", "parquet")
+"""How answers can be written; the first if the user says nothing."""

@@ -19,14 +19,12 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-FORMATS = ("table", "csv", "json", "markdown", "parquet")
-
 _BATCH_ROWS = 10_000
 _TABLE_ROWS = 1_000
 
 
 def write_relation(relation: duckdb.DuckDBPyRelation, *, format: str, stream: TextIO) -> None:
-    """Write a relation's rows to a stream in one of FORMATS.
+    """Write a relation's rows to a stream in one of `defaults.FORMATS`.
 
     A table shows its first thousand rows and says that there are more. Raises UsageError for Parquet on a terminal, and
     where the query turns out to fail while it is read.

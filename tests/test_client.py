@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx
 import pytest
+import trustme
 
 from pipeline.body import Counters, read_bounded, read_page, read_run
 from pipeline.client import Answer, ExtendClient
@@ -819,31 +820,11 @@ def test_a_refused_connection_and_an_unknown_host_are_told() -> None:
     assert CANARY not in "".join(traceback.format_exception(refused) + traceback.format_exception(unknown))
 
 
-# Made for this test alone, for the host name `localhost`; nothing trusts it.
-TEST_CERTIFICATE = """\
------BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg873nP47oUK4K5oul
-PxgfOvc3k8qaEhINaVYwgCUo0VahRANCAATb9hXihkOiZsHO+JpCOujJnGMHR/pr
-PPqR3641WoYtPrIWk7CPJa8dMNSKen/vM6qq5oU1erVtGFJ8J3kx2zQZ
------END PRIVATE KEY-----
------BEGIN CERTIFICATE-----
-MIIBfzCCASWgAwIBAgIUFsxbMa7gsWA2OOaotyAsB74so00wCgYIKoZIzj0EAwIw
-FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyMzE4MDc1MloYDzIxMjYxMDMw
-MTgwNzUyWjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
-PQMBBwNCAATb9hXihkOiZsHO+JpCOujJnGMHR/prPPqR3641WoYtPrIWk7CPJa8d
-MNSKen/vM6qq5oU1erVtGFJ8J3kx2zQZo1MwUTAdBgNVHQ4EFgQUTh9NgEAqSdgk
-cbKyIGY4pMXV7cMwHwYDVR0jBBgwFoAUTh9NgEAqSdgkcbKyIGY4pMXV7cMwDwYD
-VR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNIADBFAiA5WUEo6HpQYM9QmaiCSxBJ
-2QLUVtb0Y8a05Idux+gsYQIhANn83QB1EJy8h91KVF9n+mKhSFHNFd4pCkIlEW2u
-mgvA
------END CERTIFICATE-----
-"""
-
-
 def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "pem").write_text(TEST_CERTIFICATE)
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "pem")
+    authority.issue_cert("localhost").configure_cert(context)
 
     async def main() -> Answer:
         async with serving(raw(ok()), ssl=context) as address:

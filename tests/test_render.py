@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.defaults import FORMATS
 from pipeline.errors import UsageError
-from pipeline.render import FORMATS, plain, printable, shown, write_relation, write_table
+from pipeline.render import plain, printable, shown, write_relation, write_table
 
 
 class Terminal(io.StringIO):
