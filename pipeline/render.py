@@ -48,6 +48,8 @@ def write_relation(relation: duckdb.DuckDBPyRelation, *, format: str, stream: Te
             _write_first_rows(names, rows, stream)
     except (duckdb.Error, pa.ArrowException, _QueryFailedError) as error:
         raise UsageError(f"the query cannot be answered: {error}") from error
+    except OverflowError as error:
+        raise UsageError(f"a time cannot be shown ({error}); cast it to VARCHAR in the query") from error
 
 
 class _QueryFailedError(Exception):

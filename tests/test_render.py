@@ -263,6 +263,12 @@ def test_a_wide_cell_on_a_terminal_is_folded_and_not_cut(monkeypatch: pytest.Mon
     assert max(len(line) for line in stream.getvalue().splitlines() if "x" in line) <= 40
 
 
+@pytest.mark.parametrize("format", ["table", "csv", "json", "markdown"])
+def test_a_time_beyond_the_calendar_is_named_and_no_traceback(con: duckdb.DuckDBPyConnection, format: str) -> None:
+    with pytest.raises(UsageError, match="cast it to VARCHAR"):
+        written(con.sql("SELECT TIMESTAMP 'infinity' AS t"), format)
+
+
 def test_markup_and_emoji_codes_in_text_are_text() -> None:
     stream = io.StringIO()
     write_table(["[b]n[/b]"], [["[red]x[/red] :100: :smile:"]], stream=stream)
