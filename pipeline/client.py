@@ -119,8 +119,7 @@ class ExtendClient:
         self._sleep = sleep
         self._redact = connection.api_key.redact
         self._places = asyncio.Semaphore(concurrency)
-        # Jitter needs no secure generator.
-        self._backoff = Backoff(rng=rng or random.Random())  # noqa: S311
+        self._backoff = Backoff(rng=rng or random.Random())  # noqa: S311 - jitter needs no secure generator
         self._budget = RetryBudget(clock=clock, sleep=sleep)
         self._breaker = Breaker(concurrency=concurrency, max_outage_s=max_outage_s, clock=clock, sleep=sleep)
         self._transport_errors: tuple[type[BaseException], ...] = (httpx.HTTPError, OSError)

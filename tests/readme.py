@@ -19,13 +19,14 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 _PART = re.compile(r"<!-- (generated|example): (.+?) -->\n.*?<!-- end -->", re.DOTALL)
 
-# What differs from one time to the next: names of loads, lengths of time, sizes.
+# What differs from one time to the next: names of loads, lengths of time, sizes, and how often progress is told.
 _VARYING = (
     (re.compile(r"\d{8}T\d{9}Z-[0-9a-f]{6}"), "20261123T101500000Z-a1b2c3"),
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"), "2026-11-23 10:15:00 UTC"),
     (re.compile(r'"seconds": [\d.]+'), '"seconds": 1.5'),
     (re.compile(r"(?<=invalid of 535 in )[\d.]+ s"), "3.5 s"),
     (re.compile(r"[\d.]+ MB"), "4.0 MB"),
+    (re.compile(r"^[\d,]+ of [\d,]+ runs, .*\n", re.MULTILINE), ""),
 )
 
 

@@ -314,7 +314,7 @@ def test_killed_at_ten_random_moments_nothing_is_lost_nothing_twice_and_nothing_
     with Lake(lake.folder) as catalog:
         assert sorted(run_id for (run_id,) in catalog.sql("SELECT run_id FROM runs").fetchall()) == sorted(run_ids)
         states = dict(catalog.sql("SELECT state, count(*) FROM loads GROUP BY ALL").fetchall())
-    assert states["complete"] <= 2
+    assert states["interrupted"] >= 4
     assert_answers_are_the_worlds(lake, world, run_ids)
 
 
