@@ -232,7 +232,8 @@ class _Rewriting:
 
 def _repeated_ids(table: pa.Table) -> list[str]:
     counts = pc.value_counts(table["run_id"].combine_chunks())
-    return counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()  # type: ignore[no-any-return]  # pyarrow has no types
+    repeated: list[str] = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
+    return repeated
 
 
 def _clashes(incoming: pa.Table, existing: pa.Table) -> Iterator[tuple[dict[str, list[Row]], dict[str, list[Row]]]]:

@@ -42,7 +42,7 @@ def make_client(handler: Handler, *, qps: float = 1000.0, **options: Any) -> Ext
     return ExtendClient(
         Connection("https://api.test", Secret(CANARY), options.pop("workspace_id", None)),
         limiter=Limiter(qps, clock=now, wall_clock=lambda: 1_800_000_000.0),
-        transport=httpx.MockTransport(handler),  # type: ignore[arg-type]  # a handler of either kind will do
+        transport=httpx.MockTransport(handler),
         rng=random.Random(7),
         clock=now,
         **options,
@@ -440,7 +440,7 @@ def test_retry_after_holds_all_runs() -> None:
 
         def handler(request: httpx.Request) -> httpx.Response:
             sent.append(now() - started)
-            return answers(request)  # type: ignore[return-value]  # this one is never awaitable
+            return answers(request)
 
         async with make_client(handler, qps=10) as client:
             await asyncio.gather(*(client.fetch_run(f"clr_{n}") for n in range(5)))

@@ -104,7 +104,7 @@ def test_what_cannot_take_the_place_of_a_folder_leaves_it_and_nothing_else(tmp_p
 def test_content_of_a_wrong_type_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     write_file(tmp_path / "a.json", b"old")
     with pytest.raises(TypeError):
-        write_file(tmp_path / "a.json", "text")  # type: ignore[arg-type]
+        write_file(tmp_path / "a.json", "text")
     assert (tmp_path / "a.json").read_bytes() == b"old"
     assert names(tmp_path) == ["a.json"]
 

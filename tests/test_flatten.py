@@ -43,7 +43,7 @@ PREFIXES = {
 
 
 def at(*parts: int) -> datetime:
-    return datetime(*parts, tzinfo=UTC)  # type: ignore[arg-type, misc]
+    return datetime(*parts, tzinfo=UTC)
 
 
 def flat(payload: Json, *, is_detail: bool = True) -> Flattened:
@@ -485,7 +485,7 @@ def with_value(payload: Json, path: str, value: Any) -> Json:
     for parent in parents:
         place = place[parent]
     place[name] = value
-    return copy  # type: ignore[no-any-return]
+    return copy
 
 
 TEXTS = {

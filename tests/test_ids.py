@@ -239,7 +239,7 @@ def test_reading_is_lazy() -> None:
             assert number < 10, "read ahead"
             yield f"clr_{number}\n"
 
-    found = iter_ids([], "-", stdin=endless())  # type: ignore[arg-type]
+    found = iter_ids([], "-", stdin=endless())
     assert [next(found).text for _ in range(5)] == ["clr_0", "clr_1", "clr_2", "clr_3", "clr_4"]
 
 

@@ -161,7 +161,7 @@ def test_amounts_agree_wherever_they_appear(details: dict[str, Payload]) -> None
             assert own == ([] if detail["object"] == "workflow_run" else [amount(usage["credits"])])
             named.update({line["id"]: amount(line["credits"]) for line in lines})
             for line in lines:
-                assert line["object"] == kind_of(line["id"]).object  # type: ignore[union-attr]  # or the test fails
+                assert line["object"] == kind_of(line["id"]).object
                 for charge in line.get("charges", ()):
                     assert charge["unit"] in ("page", "cell", "usd")
                 if "charges" in line:
@@ -283,7 +283,7 @@ def a_run(run_id: str, day: date, credits: str | None, **more: Any) -> Run:
 def answers_of(*runs: Run, known: str = "detail") -> Answers:
     world = World(seed=1, runs=0)
     world.change(*runs)
-    return world.answers(known=known)  # type: ignore[arg-type]  # one of the two that there are
+    return world.answers(known=known)
 
 
 D1, D2, D3 = date(2026, 7, 1), date(2026, 7, 2), date(2026, 7, 3)
