@@ -67,7 +67,10 @@ def land(
 ) -> LoadResult:
     """Land payloads in one load of their own."""
     load = Load(lake, command="load", source="test")
-    for payload in payloads:
-        body = json.dumps(payload).encode()
-        load.take_run(payload["id"], body, fetched_at=fetched_at, is_detail=is_detail, workspace_id=None)
-    return load.finish(**options)
+    try:
+        for payload in payloads:
+            body = json.dumps(payload).encode()
+            load.take_run(payload["id"], body, fetched_at=fetched_at, is_detail=is_detail, workspace_id=None)
+        return load.finish(**options)
+    finally:
+        load.close()

@@ -1,5 +1,7 @@
 """Durable writes: the old file or the new one, whole, and nothing left behind."""
 
+import os
+import stat
 import subprocess
 import sys
 import threading
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import durable
 from pipeline.durable import TEMPORARY_SUFFIX, make_folder, remove_file, write_file
 
 needs_limits = pytest.mark.skipif(sys.platform == "win32", reason="limits on the size of files are of POSIX")
@@ -166,3 +169,18 @@ def test_removing_takes_the_file_alone_and_may_be_done_twice(tmp_path: Path) -> 
     remove_file(tmp_path / "a")
     remove_file(tmp_path / "a")
     assert names(tmp_path) == ["b"]
+
+
+def test_the_file_is_flushed_before_it_takes_its_name_and_the_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def flush(handle: int) -> None:
+        done.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        done.append("new" if (tmp_path / "a.json").read_bytes() == b"new" else "old")
+
+    (tmp_path / "a.json").write_bytes(b"old")
+    monkeypatch.setattr(durable.os, "fsync", flush)
+    write_file(tmp_path / "a.json", b"new")
+    assert done == ["file", "old", "folder", "new"]

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline import staging
+from pipeline import landing, staging
 from pipeline.catalog import Lake
-from pipeline.errors import RunFailedError, RunMissingError
+from pipeline.errors import LakeDamagedError, RunFailedError, RunMissingError
 from pipeline.lake import LakeFiles, UnlandedLog
 from pipeline.landing import land_logs
 from pipeline.loads import Load
@@ -295,3 +295,49 @@ def test_what_does_not_fit_in_memory_lands_the_same(
         for query in (runs, "FROM credit_ledger ORDER BY ALL"):
             assert one.sql(query).fetchall() == other.sql(query).fetchall()
     assert stored(LakeFiles(folders[0])) == stored(LakeFiles(folders[1]))
+
+
+def test_a_landing_cut_short_in_the_middle_of_a_move_shows_the_run_once_and_is_finished_by_the_next(
+    lake: LakeFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_short(*_arguments: Any) -> None:
+        raise OSError("cut short")
+
+    land(lake, parse_detail())
+    with monkeypatch.context() as patched:
+        patched.setattr(landing, "_drop", cut_short)
+        with pytest.raises(OSError, match="cut short"):
+            land(lake, parse_summary(), is_detail=False)
+    assert stored(lake) == [("2026-10-30", "pr_1"), ("2026-11-01", "pr_1")]
+    with Lake(lake.folder) as catalog:
+        assert catalog.sql("SELECT count(*) FROM runs").fetchall() == [(1,)]
+    land(lake, classify())
+    assert stored(lake) == [("2026-11-01", "pr_1"), ("2026-11-02", "clr_1")]
+
+
+def test_a_run_that_once_came_without_its_creation_time_is_found_though_its_file_is_gone(lake: LakeFiles) -> None:
+    land(lake, classify(createdAt=None, file=FILE))
+    assert stored(lake) == [("2026-10-30", "clr_1")]
+    land(lake, classify(file=None))
+    assert stored(lake) == [("2026-11-02", "clr_1")]
+
+
+def test_what_a_dead_writer_left_half_written_is_gone_after_the_next_start(lake: LakeFiles) -> None:
+    land(lake, classify())
+    day = lake.day_path("2026-11-02").parent
+    left = [day / ".runs.parquet.1-ab.tmp", lake.loads_folder / ".x.parquet.1-ab.tmp", lake.folder / ".staging-1.tmp"]
+    left[0].write_bytes(b"half")
+    left[1].write_bytes(b"half")
+    left[2].mkdir()
+    with Lake(lake.folder) as catalog:
+        assert catalog.sql("SELECT count(*) FROM runs").fetchall() == [(1,)]
+    land(lake, classify("clr_2"))
+    assert not any(path.exists() for path in left)
+
+
+def test_a_file_of_a_newer_schema_is_told_and_not_misread(lake: LakeFiles) -> None:
+    land(lake, classify())
+    path = lake.day_path("2026-11-02")
+    pq.write_table(lake.read_day("2026-11-02").replace_schema_metadata({"pipeline_schema": "99"}), path)
+    with pytest.raises(LakeDamagedError, match=r"runs\.parquet: written by a newer version"):
+        land(lake, classify("clr_2"))

@@ -120,12 +120,16 @@ def test_load_ids_sort_by_time() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="/dev/full is a device of Linux")
 def test_a_full_disk_loses_nothing_that_was_taken(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.zst"
     code = (
         "import sys; from pathlib import Path; from pipeline import raw\n"
         "writer = raw.RawWriter(Path('/dev/full'), open('/dev/full', 'wb', buffering=0))\n"
         "writer.append(b'{}\\n')\n"
         "try: writer.checkpoint()\n"
         "except OSError as error: print(type(error).__name__, writer.pending_bytes)\n"
+        "writer._file = open(sys.argv[1], 'xb', buffering=0)\n"
+        "writer.checkpoint()\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
     assert done.stdout == "OSError 3\n", done.stderr
+    assert [part.lines for part in raw.iter_frames(path) if isinstance(part, raw.Frame)] == [[b"{}"]]
