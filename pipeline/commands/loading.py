@@ -1,28 +1,27 @@
-"""What each command of the command line does."""
+"""Bring runs into the lake: `fetch`, `retry`, `load`, `rebuild`."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import TYPE_CHECKING
 
+from pipeline.commands.options import (
+    Commands,
+    add_command,
+    add_fetching_options,
+    add_lake,
+    add_landing_options,
+    connection_of,
+    showing_progress,
+    warn,
+)
 from pipeline.errors import UsageError
-from pipeline.progress import Progress, duration, open_progress
+from pipeline.progress import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import TextIO
+    from collections.abc import Iterable
 
-    import duckdb
-
-    from pipeline.catalog import Lake
-    from pipeline.config import Connection
     from pipeline.fetch import FetchOptions, Plan
     from pipeline.ids import FoundId
     from pipeline.lake import LakeFiles
@@ -31,13 +30,76 @@ if TYPE_CHECKING:
 SOME_DID_NOT_LAND = 3
 
 
-def run_demo(arguments: argparse.Namespace) -> int:
-    """Run the whole pipeline against the sandbox."""
-    from pipeline.demo import run_demo as run
+def add_fetch(commands: Commands) -> None:
+    """Add `pipeline fetch`."""
+    parser = add_command(
+        commands,
+        "fetch",
+        run_fetch,
+        "pull runs by ID into the lake",
+        more="Each ID is asked for once; runs that the lake has finished and in detail are not asked for again. What\n"
+        "does not come is kept with its reason: see `pipeline retry`. The key comes from EXTEND_API_KEY or --key-file.",
+        examples="  pipeline fetch --from ids.txt\n"
+        "  pipeline fetch clr_Xj8mK2pL9nR4vT7qY5wZ exr_abc123\n"
+        "  pipeline fetch --from export.csv --column extract_run --qps 25\n"
+        "  psql -At -c 'SELECT run_id FROM jobs' | pipeline fetch --from -\n"
+        "  pipeline fetch --from ids.txt --dry-run",
+    )
+    parser.add_argument("ids", nargs="*", metavar="ID", help="run IDs; kinds may be mixed")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        metavar="FILE",
+        help="a file of IDs: text (one a line, # comments), CSV, TSV or Parquet by its ending; - is standard input",
+    )
+    parser.add_argument("--column", help="the column that holds the IDs (else run_id, else id)")
+    parser.add_argument("--refresh", action="store_true", help="ask again also for what the lake has finished")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say how many requests and how long, and ask for nothing"
+    )
+    add_fetching_options(parser)
 
-    with _progress(quiet=arguments.quiet) as progress:
-        run(arguments.lake, seed=arguments.seed, runs=arguments.runs, progress=progress, stream=sys.stdout)
-    return 0
+
+def add_retry(commands: Commands) -> None:
+    """Add `pipeline retry`."""
+    parser = add_command(
+        commands,
+        "retry",
+        run_retry,
+        "ask again for the runs that did not come",
+        more="These are the dead letters: `pipeline sql 'FROM dead_letters'` shows them with their reasons.",
+        examples="  pipeline retry\n  pipeline retry --qps 5",
+    )
+    add_fetching_options(parser)
+
+
+def add_load(commands: Commands) -> None:
+    """Add `pipeline load`."""
+    parser = add_command(
+        commands,
+        "load",
+        run_load,
+        "land saved payloads, without a request",
+        more="Takes JSON, JSON lines, lists, list pages, webhook events and raw logs; plain, gzip or zstd.",
+        examples="  pipeline load saved/*.json\n  pipeline load events.jsonl.gz\n"
+        "  aws s3 cp s3://bucket/runs.jsonl - | pipeline load -",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="files of payloads; - is standard input")
+    parser.add_argument("--workspace", metavar="ws_…", help="the workspace they are of")
+    add_landing_options(parser)
+
+
+def add_rebuild(commands: Commands) -> None:
+    """Add `pipeline rebuild`."""
+    parser = add_command(
+        commands,
+        "rebuild",
+        run_rebuild,
+        "make the lake anew from its raw log, without a request",
+        examples="  pipeline rebuild",
+    )
+    add_lake(parser)
+    parser.add_argument("--quiet", action="store_true", help="say only what is wrong")
 
 
 def run_fetch(arguments: argparse.Namespace) -> int:
@@ -61,8 +123,8 @@ def run_retry(arguments: argparse.Namespace) -> int:
     from pipeline.loads import recover
 
     lake = existing_lake(arguments.lake)
-    connection = _connection(arguments)
-    recover(lake, tell=_warn)
+    connection = connection_of(arguments)
+    recover(lake, tell=warn)
     letters = lake.read_dead_letters()
     found: list[FoundId] = []
     elsewhere: dict[str, int] = {}
@@ -72,7 +134,7 @@ def run_retry(arguments: argparse.Namespace) -> int:
         else:
             elsewhere[workspace_id or ""] = elsewhere.get(workspace_id or "", 0) + 1
     for workspace_id, count in sorted(elsewhere.items()):
-        _warn(
+        warn(
             f"{count:,} dead letters are of workspace {workspace_id}: pipeline retry --workspace {workspace_id}"
             if workspace_id
             else f"{count:,} dead letters are of a workspace key: pipeline retry without a workspace"
@@ -85,7 +147,7 @@ def run_load(arguments: argparse.Namespace) -> int:
     from pipeline.lake import LakeFiles
     from pipeline.replay import load_files
 
-    with _progress(quiet=arguments.quiet) as progress:
+    with showing_progress(quiet=arguments.quiet) as progress:
         result = load_files(
             arguments.files,
             LakeFiles(arguments.lake),
@@ -102,79 +164,11 @@ def run_rebuild(arguments: argparse.Namespace) -> int:
     from pipeline.lake import existing_lake
     from pipeline.rebuild import rebuild_lake
 
-    done = rebuild_lake(existing_lake(arguments.lake), tell=_warn)
+    done = rebuild_lake(existing_lake(arguments.lake), tell=warn)
     if not arguments.quiet:
         logs = f"{done.logs:,} {'log' if done.logs == 1 else 'logs'}"
         kept = f"; {done.kept:,} that no log holds kept" if done.kept else ""
         print(f"{done.runs:,} runs made anew from {logs}, {done.unchanged:,} of them as they were{kept}")
-    return 0
-
-
-def run_report_credits(arguments: argparse.Namespace) -> int:
-    """Print credits by day and kind."""
-    from pipeline.catalog import Lake
-    from pipeline.summaries import write_credits
-
-    return _report(arguments, Lake.credits, write_credits)
-
-
-def run_report_failures(arguments: argparse.Namespace) -> int:
-    """Print failures by kind and reason."""
-    from pipeline.catalog import Lake
-    from pipeline.summaries import write_failures
-
-    return _report(arguments, Lake.failures, write_failures)
-
-
-def _report(
-    arguments: argparse.Namespace,
-    ask: Callable[[Lake], duckdb.DuckDBPyRelation],
-    write_summary: Callable[[Lake, TextIO], None],
-) -> int:
-    from pipeline.catalog import Lake
-    from pipeline.render import write_relation
-
-    with Lake(arguments.lake) as lake:
-        if arguments.format == "table":
-            write_summary(lake, sys.stdout)
-        else:
-            write_relation(ask(lake), format=arguments.format, stream=sys.stdout)
-    return 0
-
-
-def run_sql(arguments: argparse.Namespace) -> int:
-    """Answer a query."""
-    from pipeline.catalog import Lake
-    from pipeline.render import write_relation
-
-    query = sys.stdin.read() if arguments.query == "-" else arguments.query
-    with Lake(arguments.lake) as lake:
-        write_relation(lake.sql(query), format=arguments.format, stream=sys.stdout)
-    return 0
-
-
-def run_status(arguments: argparse.Namespace) -> int:
-    """Say what the lake has."""
-    from pipeline.catalog import Lake
-    from pipeline.summaries import write_status
-
-    with Lake(arguments.lake) as lake:
-        write_status(lake, sys.stdout)
-    return 0
-
-
-def run_sandbox(arguments: argparse.Namespace) -> int:
-    """Serve a made-up organization until Ctrl-C."""
-    from pipeline.sandbox.server import serve_forever
-
-    serve_forever(
-        port=arguments.port,
-        seed=arguments.seed,
-        runs=arguments.runs,
-        key=arguments.key,
-        limit_qps=arguments.limit,
-        fault_share=arguments.faults,
-    )
     return 0
 
 
@@ -199,8 +193,8 @@ def _fetch(
         keep_raw=not arguments.no_raw,
     )
     lake = LakeFiles(arguments.lake)
-    connection = None if dry_run else _connection(arguments)
-    with _progress(quiet=arguments.quiet) as progress:
+    connection = None if dry_run else connection_of(arguments)
+    with showing_progress(quiet=arguments.quiet) as progress:
         if not dry_run:
             recover(lake, tell=progress.tell)
 
@@ -233,7 +227,7 @@ def _conclude(arguments: argparse.Namespace, result: LoadResult) -> int:
     elif not arguments.quiet:
         _print_summary(result)
     if result.error is not None:
-        _warn(f"pipeline: {result.error}")
+        warn(f"pipeline: {result.error}")
     if result.error is not None and not result.interrupted:
         return 1
     return 0 if result.is_complete else SOME_DID_NOT_LAND
@@ -256,36 +250,3 @@ def _print_summary(result: LoadResult) -> None:
         print(
             f"why: pipeline sql 'FROM dead_letters' --lake {result.lake}    again: pipeline retry --lake {result.lake}"
         )
-
-
-def _connection(arguments: argparse.Namespace) -> Connection:
-    from pipeline.config import read_connection
-
-    return read_connection(
-        base_url=arguments.base_url,
-        region=arguments.region,
-        workspace=arguments.workspace,
-        key_file=arguments.key_file,
-        allow_http=arguments.allow_http,
-        env=os.environ,
-    )
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Progress]:
-    """Open what shows progress; a request to end (SIGTERM) is taken like Ctrl-C meanwhile."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    progress = open_progress(quiet=quiet)
-    try:
-        yield progress
-    finally:
-        progress.close()
-        signal.signal(signal.SIGTERM, before)
-
-
-def _warn(message: str) -> None:
-    print(message, file=sys.stderr)
