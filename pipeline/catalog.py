@@ -88,7 +88,7 @@ class Lake:
         files = self.files
         seen = (
             bool(files.day_paths()),
-            *(_stamp(path) for path in (files.moving_path, files.dead_letters_path, files.loads_folder)),
+            *map(_stamp, (files.moving_path, files.version_path, files.dead_letters_path, files.loads_folder)),
         )
         if seen == self._seen:
             return
@@ -99,6 +99,15 @@ class Lake:
         letters = [str(files.dead_letters_path)] if files.dead_letters_path.exists() else []
         self._create_view("dead_letters", letters, DEAD_LETTERS_SCHEMA)
         self._seen = seen
+
+    def _stored_runs(self, glob: str) -> duckdb.DuckDBPyRelation:
+        if self.files.is_current():
+            return self.con.read_parquet(glob, hive_partitioning=False)
+        # Files of an earlier version lack columns; matching by name opens every file first, so only then.
+        old = self.con.read_parquet(glob, hive_partitioning=False, union_by_name=True)
+        old.create_view("old_runs", replace=True)
+        self.con.register("no_runs", RUNS_FILE_SCHEMA.empty_table())
+        return self.con.sql("FROM no_runs UNION ALL BY NAME FROM old_runs")
 
     def _create_view(self, name: str, paths: list[str], schema: pa.Schema) -> None:
         if not paths:
@@ -112,7 +121,7 @@ class Lake:
         columns = ", ".join(RUN_COLUMNS)
         if has_files:
             glob = str(self.files.runs_folder / "day=*" / "*.parquet")
-            stored = self.con.read_parquet(glob, hive_partitioning=False)
+            stored = self._stored_runs(glob)
         else:
             self.con.register("no_runs", RUNS_FILE_SCHEMA.empty_table())
             stored = self.con.table("no_runs")
