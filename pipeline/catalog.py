@@ -33,7 +33,10 @@ class Lake:
         self.files = existing_lake(path)
         self.con = duckdb.connect()
         self.con.execute("SET TimeZone = 'UTC'; SET python_enable_replacements = false")
-        self.con.register("documented_reasons", _documented_reasons())
+        self.con.execute(
+            "CREATE TABLE documented_reasons AS SELECT unnest($kinds) AS kind, unnest($reasons) AS reason",
+            _documented_reasons(),
+        )
         self._seen: tuple[object, ...] | None = None
 
     def __enter__(self) -> Lake:
@@ -148,6 +151,7 @@ def _stamp(path: Path) -> object:
     return (stat.st_mtime_ns, stat.st_ino, stat.st_size)
 
 
-def _documented_reasons() -> pa.Table:
+def _documented_reasons() -> dict[str, list[str]]:
+    """Return kinds and reasons, pair by pair. Not as an Arrow table: making one of Python lists imports pandas."""
     pairs = [(kind.object, reason) for kind in KINDS for reason in sorted(kind.failure_reasons)]
-    return pa.table({"kind": [kind for kind, _ in pairs], "reason": [reason for _, reason in pairs]})
+    return {"kinds": [kind for kind, _ in pairs], "reasons": [reason for _, reason in pairs]}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +19,11 @@ from typing import TYPE_CHECKING
 from pipeline import defaults
 from pipeline.errors import ApiError, LakeError, RunError, RunFailedError, RunMissingError
 from pipeline.ids import FoundId, why_unusable
-from pipeline.kinds import FINISHED, KINDS, Kind
+from pipeline.kinds import FINISHED, KINDS, Kind, kind_of
 from pipeline.lake import LakeFiles
 from pipeline.loads import Load, LoadResult, recover
 from pipeline.progress import Progress, Silent, Standing
-from pipeline.session import AskingOptions, Session, Settle, raise_first, run_in_thread
+from pipeline.session import AskingOptions, Session, Settle, nothing_to_settle, raise_first, run_in_thread
 from pipeline.worklist import Worklist
 
 if TYPE_CHECKING:
@@ -227,25 +228,29 @@ def _fetch_in_thread(plan: Plan, load: Load, connection: Connection, options: Fe
 class Rounds:
     """Asks for every open ID of a worklist, in up to three rounds, and puts what comes into the session's load.
 
-    What fails for a passing reason stays open until the last round.
+    What fails for a passing reason stays open until the last round. `missing` counts the 404s.
     """
 
     def __init__(self, session: Session, worklist: Worklist) -> None:
         self.session, self.worklist = session, worklist
         self._ids: Iterator[str] = iter(())
+        self.missing: Counter[Kind] = Counter()
         self._done: list[str] = []
         self._is_last_round = False
 
     async def run(self) -> None:
         """Ask, until nothing is open or the session stops; what came is safe when this returns."""
         self.session.before_checkpoint = self._take_done
-        for number in range(_ROUNDS):
-            if self.session.stopping.is_set() or not any(self.worklist.open_by_kind().values()):
-                break
-            self._is_last_round = number == _ROUNDS - 1
-            self._ids = self.worklist.iter_open()
-            await self._run_workers()
-            await self.session.checkpoint()
+        try:
+            for number in range(_ROUNDS):
+                if self.session.stopping.is_set() or not self.worklist.count_open():
+                    break
+                self._is_last_round = number == _ROUNDS - 1
+                self._ids = self.worklist.iter_open()
+                await self._run_workers()
+                await self.session.checkpoint()
+        finally:
+            self.session.before_checkpoint = nothing_to_settle
 
     async def _run_workers(self) -> None:
         count = min(self.session.options.concurrency, max(1, self.worklist.count_open()))
@@ -287,6 +292,8 @@ class Rounds:
                 return
             load.take_failure(error, workspace_id=workspace_id)
             standing.failed += 1
+            if is_missing and (kind := kind_of(run_id)) is not None:
+                self.missing[kind] += 1
         else:
             load.take_run(run_id, answer.body, fetched_at=answer.fetched_at, is_detail=True, workspace_id=workspace_id)
         standing.done += 1

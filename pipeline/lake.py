@@ -18,6 +18,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,10 @@ class LakeFiles:
     def day_paths(self) -> list[str]:
         """Return the paths of all days' files."""
         return [str(self.day_path(day)) for day in self.days()]
+
+    def days_changed_since(self, time: datetime) -> list[str]:
+        """Return the days whose files were replaced at that time or later, by this machine's clock."""
+        return [day for day in self.days() if self.day_path(day).stat().st_mtime >= time.timestamp()]
 
     def read_day(self, day: str) -> pa.Table:
         """Return a day's rows with the whole declared schema; no rows where there is no file."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from pipeline import defaults
+from pipeline import defaults, telemetry
 from pipeline.errors import LakeError, UsageError
 from pipeline.loads import Load
 from pipeline.progress import Progress, Standing
@@ -52,6 +52,11 @@ class AskingOptions:
             raise UsageError(f"--concurrency must be from 1 to 1000, not {self.concurrency}")
 
 
+def nothing_to_settle() -> Settle:
+    """Return what notes nothing."""
+    return lambda _well: None
+
+
 class Session:
     """An async context manager around the asking of one load.
 
@@ -75,8 +80,8 @@ class Session:
         self.progress, self.standing = progress, standing
         self.stopping = asyncio.Event()
         self.why_stopped: str | None = None
-        self.before_checkpoint: Callable[[], Settle] = lambda: lambda _well: None
-        self.before_landing: Callable[[], Settle] = lambda: lambda _well: None
+        self.before_checkpoint: Callable[[], Settle] = nothing_to_settle
+        self.before_landing: Callable[[], Settle] = nothing_to_settle
         self._limiter = limiter
         self._checkpointing = asyncio.Lock()
         self._landing = asyncio.Lock()
@@ -85,6 +90,9 @@ class Session:
     async def __aenter__(self) -> Self:
         from pipeline.client import ExtendClient
 
+        told = {"load_id": self.load.result.load_id, "workspace_id": self.connection.workspace_id or ""}
+        self._span = telemetry.span("load", told)
+        self._span.__enter__()
         self.client = await ExtendClient(
             self.connection,
             limiter=self._limiter,
@@ -102,6 +110,7 @@ class Session:
         outcomes = await asyncio.gather(*self._background, return_exceptions=True)
         await self.client.__aexit__(kind, error, trace)
         self.count()
+        self._span.__exit__(kind, error, trace)
         raise_first(outcomes)
 
     def stop(self, why: str) -> None:

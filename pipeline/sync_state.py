@@ -75,6 +75,7 @@ class KindState:
 class DetailState:
     """Up to when the lake was searched, by level of detail: day files that changed later must be searched again."""
 
+    none: datetime | None = None
     credits: datetime | None = None
     all: datetime | None = None
 
@@ -169,4 +170,4 @@ def _parsed(kind: type[Any], content: dict[str, Any]) -> Any:
     return kind(**values)
 
 
-_TIMES = {"watermark", "walked_at", "back_to", "followed_at", "down_to", "credits", "all"}
+_TIMES = {"watermark", "walked_at", "back_to", "followed_at", "down_to", "none", "credits", "all"}
