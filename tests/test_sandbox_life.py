@@ -23,7 +23,7 @@ from extend_ai import types as vendor
 from sandbox_organization import START, UNFINISHED, Clock, Organization, Payload, organization, read_time
 from sandbox_strict import MISREAD_BY_CLIENT, MODELS, problems, unexpected
 
-from pipeline.kinds import API_VERSION, BY_OBJECT, FINISHED, KINDS, Kind, kind_of
+from pipeline.kinds import API_VERSION, BY_OBJECT, FINISHED, KINDS, Kind
 from pipeline.sandbox.life import Life
 from pipeline.sandbox.world import World
 
@@ -68,28 +68,34 @@ def test_worlds_as_they_are_made_are_what_they_were_before_there_was_life(seed: 
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_a_new_run_is_listed_first_and_has_nothing_yet_but_its_status_and_times(org: Organization, kind: Kind) -> None:
-    before = org.world.version
-    run_ids = org.life.create(kind.object)
-    assert org.world.version == before + 1
-    head = org.world.run(run_ids[0])
-    assert head.kind is kind
-    for run_id in run_ids:
+def test_new_runs_are_listed_first_and_have_nothing_yet_but_their_status_and_times(
+    org: Organization, kind: Kind
+) -> None:
+    families = []
+    for _ in range(25):
+        version = org.world.version
+        families.append(org.life.create(kind.object))
+        assert org.world.version == version + 1
+    assert {org.world.run(family[0]).kind.object for family in families} == {kind.object}
+    new = {run_id for family in families for run_id in family}
+    for run_id in new:
         detail = org.detail(run_id)
         assert detail["status"] in UNFINISHED
         for field in ("usage", "failureReason", "failureMessage", "output", "metrics", "reviewedOutput", "endTime"):
             assert detail.get(field) is None, field
         assert not detail.get("reviewed")
-        if org.world.run(run_id).kind.listed:
-            row = org.row(run_id)
-            assert row is not None
-            assert row["createdAt"] == row["updatedAt"]
-            assert START <= read_time(row["createdAt"]) < START + timedelta(milliseconds=1)
-    if kind.listed and kind.object != "parse_run":
-        family = {run_id for run_id in run_ids if kind_of(run_id) is kind}
-        for by in ("createdAt", "updatedAt"):
-            newest = org.rows(kind, head.workspace, sortBy=by)[: len(family)]
-            assert {row["id"] for row in newest} == family
+    listed = {run_id for run_id in new if org.world.run(run_id).kind.listed}
+    for shown in LISTED:
+        for workspace in org.world.workspaces:
+            rows = org.rows(shown, workspace, sortBy="createdAt")
+            mine = [row for row in rows if row["id"] in new]
+            assert shown.object == "parse_run" or rows[: len(mine)] == mine
+            for row in mine:
+                assert START <= read_time(row["createdAt"]) < START + timedelta(milliseconds=1)
+                assert row["createdAt"] == row["updatedAt"]
+                assert row["status"] in UNFINISHED
+            listed -= {row["id"] for row in mine}
+    assert not listed
 
 
 def test_kinds_of_family_are_drawn_where_none_is_given_and_an_unknown_one_is_refused(org: Organization) -> None:
@@ -119,29 +125,40 @@ def test_a_run_can_appear_late_behind_others_that_were_listed_before(org: Organi
 
 
 def test_runs_finish_one_by_one_after_those_that_they_caused(org: Organization) -> None:
-    run_ids: tuple[str, ...] = ()
-    while len(run_ids) < 5:
-        run_ids = org.life.create("workflow_run")
+    for kind in ("workflow_run", "classify_run", "edit_run", "verify_run") * 6:
+        org.life.create(kind)
     expected = set(org.life.unfinished)
-    finished: set[str] = set()
+    finished: list[str] = []
+    waited: Counter[str] = Counter()
     while ended := org.life.finish():
-        org.clock.pass_s(2)
         assert len(ended) == 1
-        detail = org.detail(ended[0])
-        assert detail["status"] not in UNFINISHED
-        lines = {line["id"] for line in (detail.get("usage") or {}).get("breakdown", ())} - {ended[0]}
-        steps = {run["id"] for step in detail.get("stepRuns", ()) for run in (step["result"] or {}).values()
-                 if isinstance(run, dict) and "object" in run}  # fmt: skip
-        parse = {detail["parseRunId"]} if detail.get("parseRunId") in expected else set()
-        assert lines | steps | parse <= finished
-        finished.add(ended[0])
-        for waiting in expected - finished:
-            assert org.world.run(waiting).status in UNFINISHED
-        if run_ids[0] in expected - finished:
-            assert org.detail(run_ids[0]).get("usage") is None
-    assert finished == expected
-    assert org.world.run(run_ids[0]).status not in UNFINISHED
-    assert org.detail(run_ids[0])["stepRuns"]
+        assert org.detail(ended[0])["status"] not in UNFINISHED
+        run = org.world.run(ended[0])
+        children = [other.run_id for other in org.world.iter_runs() if other.workflow_run_id == run.run_id]
+        below = {*run.caused, *run.steps, *children, run.parse_run_id} & expected
+        waited[run.kind.object] += len(below)
+        assert below <= set(finished)
+        finished.append(run.run_id)
+    assert set(finished) == expected
+    assert len(finished) == len(expected)
+    assert min(waited[kind] for kind in ("workflow_run", "classify_run", "edit_run", "verify_run")) > 0
+
+
+def test_a_workflow_run_shows_what_it_caused_as_that_finishes(org: Organization) -> None:
+    while len(family := org.life.create("workflow_run")) < 4 or org.world.run(family[0]).status == "PENDING":
+        pass
+    done: set[str] = set()
+    while family[0] not in done:
+        detail = org.detail(family[0])
+        steps = [step for step in detail["stepRuns"] if step["stepType"] in ("CLASSIFY", "EXTRACT", "SPLIT")]
+        shown = {run["id"] for step in steps for run in (step["result"] or {}).values()}
+        assert shown == {run_id for run_id in done if not run_id.startswith(("pr_", "sgr_"))}
+        assert sum(step["status"] == "PROCESSING" for step in steps) == len(steps) - len(shown)
+        assert detail.get("usage") is None
+        done |= set(org.life.finish()) & set(family)
+    detail = org.detail(family[0])
+    lines = {line["id"] for line in detail["usage"]["breakdown"]}
+    assert lines == {run_id for run_id in family if org.world.run(run_id).charges is not None} != set()
 
 
 def test_a_finished_run_has_its_usage_or_its_reason_and_moves_to_the_front(org: Organization) -> None:
@@ -347,7 +364,9 @@ def test_all_kinds_of_event_happen_and_unfinished_runs_do_not_pile_up() -> None:
     assert len(world.deleted_ids()) - deleted > 30
     assert sum(run.reviewed for run in live) > 10
     assert any(run.parse_run_id and not world.run(run.parse_run_id).live for run in live)  # a parse run used again
-    assert any(run.batch_id for run in live)
+    batched = [run for run in live if run.batch_id]
+    assert batched
+    assert all(world.batch(run.batch_id or "", run.workspace) for run in batched)
     assert {run.workspace for run in live} == set(world.workspaces)
 
 
