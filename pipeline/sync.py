@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pipeline.catalog import Lake
+from pipeline.cover import cover, plan_listings
 from pipeline.discover import OVERLAP, Bounds, Summary, Walk
 from pipeline.errors import ApiError, LakeError, ListError, ListRemovedError, PipelineError
 from pipeline.fetch import Rounds
@@ -351,11 +352,10 @@ class _WorkspaceSync:
             searched_at = self.options.now()
             needs = await self._search(session)
             run_ids = [run_id for run_id in sorted({*needs.run_ids(), *more}) if run_id not in asked]
-            more = set()
             if not run_ids:
                 break
             asked.update(run_ids)
-            await self._fetch(session, run_ids)
+            await self._fetch(session, run_ids, no_details_of={*needs.unfinished, *more})
             await session.land()
         if not session.stopping.is_set():
             self._note_searched(searched_at)
@@ -369,8 +369,16 @@ class _WorkspaceSync:
             self.progress.tell,
         )  # fmt: skip
 
-    async def _fetch(self, session: Session, run_ids: list[str]) -> None:
+    async def _fetch(self, session: Session, run_ids: list[str], *, no_details_of: set[str]) -> None:
+        """Ask for runs, in lists where no details are needed and it takes fewer requests; else by ID."""
         with Worklist() as worklist:
+            for run_id in run_ids:
+                if run_id in no_details_of:
+                    worklist.add(FoundId(run_id, "the lake"))
+            removed = {kind for kind, each in self.outcome.kinds.items() if each.is_removed}
+            listings = [each for each in plan_listings(self.lake, worklist, but=removed) if each.filters]
+            for kind, pages in (await cover(session, worklist, listings)).items():
+                self.outcome.kinds[kind].pages += pages
             for run_id in run_ids:
                 worklist.add(FoundId(run_id, "the lake"))
             for kind, count in worklist.open_by_kind().items():
