@@ -79,6 +79,10 @@ class Worklist:
         rows = self._con.execute("SELECT kind, count(*) FROM ids WHERE done = 0 GROUP BY kind")
         return Counter({BY_OBJECT[kind]: count for kind, count in rows})
 
+    def count_open(self) -> int:
+        """Return how many open IDs there are."""
+        return sum(self.open_by_kind().values())
+
     def iter_open(self) -> Iterator[str]:
         """Yield the open IDs in the order given; what is marked meanwhile does not disturb it."""
         last = 0

@@ -44,20 +44,25 @@ def add_command(
 
 
 def add_fetching_options(parser: argparse.ArgumentParser) -> None:
-    """Add how to reach the API, and how fast to ask."""
+    """Add what fetching by ID can be told."""
     parser.add_argument(
         "--consume-verify-results",
         action="store_true",
         help="read verify runs (vr_…) by ID too, though the first reading can destroy the result",
     )
     parser.add_argument(
+        "--workspace", metavar="ws_…", help="the workspace, for an organization-wide key (EXTEND_WORKSPACE_ID)"
+    )
+    add_asking_options(parser)
+
+
+def add_asking_options(parser: argparse.ArgumentParser) -> None:
+    """Add where the API is, how fast to ask, and where what comes lands."""
+    parser.add_argument(
         "--qps", type=float, default=defaults.QPS, help="requests a second at the most (%(default)g, pay-as-you-go)"
     )
     parser.add_argument(
         "--concurrency", type=int, default=defaults.CONCURRENCY, help="requests under way at once (%(default)s)"
-    )
-    parser.add_argument(
-        "--workspace", metavar="ws_…", help="the workspace, for an organization-wide key (EXTEND_WORKSPACE_ID)"
     )
     parser.add_argument("--region", help="us, us2 or eu (EXTEND_REGION; else us)")
     parser.add_argument("--base-url", metavar="URL", help="another address of the API (EXTEND_BASE_URL)")
