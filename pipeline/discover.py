@@ -69,7 +69,7 @@ async def _fetch_page(client: ExtendClient, kind: Kind, query: Mapping[str, str]
         raise ListRemovedError(f"list {kind.path}: the API has no such list (HTTP {status} {error.reason})") from error
     if token is not None and 400 <= status < 500 and not error.retryable:
         raise TokenRefusedError(f"list {kind.path}: page token refused (HTTP {status} {error.reason})") from error
-    raise ListError(str(error)) from error
+    raise ListError(str(error), reason=error.reason) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

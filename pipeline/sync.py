@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -74,7 +75,7 @@ class KindOutcome:
     changed: int = 0
     by_id: int = 0
     gone: int = 0
-    error: str | None = None
+    error: ListError | None = None
     is_removed: bool = False
 
 
@@ -95,9 +96,14 @@ class WorkspaceOutcome:
     inferred: int | None = None
 
     @property
+    def has_asked(self) -> bool:
+        """Whether anything came: a page, or a run by ID."""
+        return any(kind.pages or kind.by_id for kind in self.kinds.values())
+
+    @property
     def is_complete(self) -> bool:
         """Whether everything that was to be brought is in the lake."""
-        kinds_ok = not any(kind.error for kind in self.kinds.values())
+        kinds_ok = all(kind.error is None for kind in self.kinds.values())
         return self.error is None and kinds_ok and self.load is not None and not self.load.failed
 
 
@@ -124,11 +130,12 @@ def run_sync(
     planned: list[WorkspaceOutcome] | None = None,
     command: str = "sync",
     progress: Progress | None = None,
+    stopping: threading.Event | None = None,
 ) -> list[WorkspaceOutcome]:
     """Sync the workspaces of these connections, and return what became of each.
 
-    Ctrl-C (KeyboardInterrupt in the calling thread) stops the asking and lands what has arrived; the next sync goes on
-    from there. Raises LakeError where the lake cannot be used at all.
+    Ctrl-C (KeyboardInterrupt in the calling thread), or `stopping` being set, stops the asking and lands what has
+    arrived; the next sync goes on from there. Raises LakeError where the lake cannot be used at all.
     """
     from pipeline.limiter import Limiter
 
@@ -152,7 +159,7 @@ def run_sync(
         for each in syncs:
             each.interrupt()
 
-    run_in_thread(main, on_interrupt=interrupt)
+    run_in_thread(main, on_interrupt=interrupt, stopping=stopping)
     return outcomes
 
 
@@ -263,7 +270,7 @@ class _WorkspaceSync:
             await self._fetch_lacking(session, unseen)
         self.outcome.error = session.why_stopped
         errors = [session.why_stopped, *(each.error for each in self.outcome.kinds.values())]
-        load.result.error = "; ".join(filter(None, errors)) or None
+        load.result.error = "; ".join(str(error) for error in errors if error is not None) or None
 
     # Lists
 
@@ -296,7 +303,7 @@ class _WorkspaceSync:
             outcome.is_removed = True
             self.progress.tell(f"{error}; its runs are known by ID alone")
         except ListError as error:
-            outcome.error = str(error)
+            outcome.error = error
         except ApiError as error:
             session.stop(str(error))
         outcome.pages, outcome.listed, outcome.changed = walk.pages, walk.rows, walk.taken

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from pipeline.errors import UsageError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.progress import duration
 from pipeline.sync import WorkspaceOutcome
 from pipeline.sync_summary import problems
@@ -38,9 +38,11 @@ class Health:
             self.failing_since = self.failing_since or began
         else:
             self.failed_in_a_row, self.failing_since, self.last_good = 0, None, began
-        state = "ok" if not went_wrong else f"failing since {_clock(self.failing_since)} ({self.failed_in_a_row:,} in a row)"
-        last = "" if not went_wrong or self.last_good is None else f"; last good {_clock(self.last_good)}"
-        return f"{_clock(began)} {state}: {_counts(outcomes)}{last}{''.join(f'; {each}' for each in went_wrong)}"
+        if not went_wrong:
+            return f"{_clock(began)} ok: {_counts(outcomes)}"
+        state = f"failing since {_clock(self.failing_since)} ({self.failed_in_a_row:,} in a row)"
+        last_good = "" if self.last_good is None else f"; last good {_clock(self.last_good)}"
+        return f"{_clock(began)} {state}: {_counts(outcomes)}{last_good}; {'; '.join(went_wrong)}"
 
 
 def parse_interval(text: str) -> timedelta:
@@ -63,8 +65,6 @@ def watch(
     """Sync again and again until `stopping` is set, each beginning `every` after the one before did (or at once, where
     that took longer), and say after each how things are. What fails is said, and tried again at the next.
     """
-    from pipeline.errors import PipelineError
-
     health = Health()
     while not stopping.is_set():
         began = now()
@@ -72,9 +72,10 @@ def watch(
         error = None
         try:
             outcomes = sync_once()
-        except PipelineError as caught:
+        except (PipelineError, OSError) as caught:
             error = str(caught)
         if stopping.is_set() and any(each.load is not None and each.load.interrupted for each in outcomes):
+            say(f"{_clock(now())} stopped: {_counts(outcomes)}; the next sync goes on from here")
             break
         wait = max(0.0, (began + every - now()).total_seconds())
         say(f"{health.note(outcomes, began, error)}; next in {duration(wait)}")
