@@ -109,7 +109,9 @@ class Walk:
         self._walked_to_end = False
         goes_further = bounds.since is not None and before.back_to is not None and bounds.since < before.back_to
         self._is_whole = bounds.full or before.walked_at is None or goes_further
-        self._since = bounds.since if self._is_whole else None
+        self._since = bounds.since if self._is_whole else before.back_to
+        if self._is_whole and before.gap is not None and self._may_go_on_from(before.gap):
+            self._since = before.gap.down_to
 
     @property
     def down_to(self) -> datetime | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 _TOGETHER = 8
 """How many workspaces are synced side by side."""
 _SEARCHES = 3  # details name runs that were not known; those name none any more
-_DAY = timedelta(days=1)
 _COUNTED = ("landed", "unchanged", "missing", "failed", "invalid")
 
 
@@ -115,7 +114,9 @@ def plan_sync(
     for connection in connections:
         files = SyncFiles(lake, connection.workspace_id, connection.base_url)
         states = {kind: files.read_kind(kind, tell=tell) for kind in options.kinds}
-        needs = _needs(lake, files, states, connection.workspace_id, options, set(), tell)
+        needs = _needs(
+            lake, files, states, connection.workspace_id, options, tell, heard_before=datetime.now(UTC)
+        )  # fmt: skip
         plans = plan_kinds(states, needs.run_ids(), _bounds(options), options.details, now=options.now())
         kinds = {plan.kind: KindOutcome(plan) for plan in plans}
         outcomes.append(WorkspaceOutcome(connection.workspace_id, kinds, needs))
@@ -173,22 +174,30 @@ def _needs(
     states: dict[Kind, KindState],
     workspace_id: str | None,
     options: SyncOptions,
-    removed: set[Kind],
     tell: Callable[[str], None],
+    *,
+    removed: Collection[Kind] = (),
+    heard_before: datetime,
 ) -> Needs:
-    """Return what must be asked for by ID, as the lake is now."""
+    """Return what must be asked for by ID, as the lake is now; of unfinished runs those not heard of since a time."""
     now = options.now()
     searched_at = None if options.full else getattr(files.read_details(tell=tell), options.details)
     needs = find_needs(lake, workspace_id, level=options.details, kinds=options.kinds, searched_at=searched_at, now=now)
-    due = [
-        kind for kind, state in states.items()
-        if options.full or (state.followed_at is not None and now - state.followed_at >= _DAY)
-    ]  # fmt: skip
-    unfinished = find_unfinished(lake, workspace_id, kinds=due, created_since=None)
+    due = [kind for kind, state in states.items() if options.full or _is_due(state, now)]
     unsure = [kind for kind in states if not kind.sortable or kind in removed]
-    young = find_unfinished(lake, workspace_id, kinds=unsure, created_since=now - YOUNG)
-    asked = {*needs.details, *needs.found}
-    return replace(needs, unfinished=tuple(sorted({*unfinished, *young} - asked)))
+    unfinished = {
+        run_id
+        for kinds, created_since in ((due, None), (unsure, now - YOUNG))
+        for run_id in find_unfinished(
+            lake, workspace_id, kinds=kinds, created_since=created_since, heard_before=heard_before
+        )
+    }
+    return replace(needs, unfinished=tuple(sorted(unfinished - {*needs.details, *needs.found})))
+
+
+def _is_due(state: KindState, now: datetime) -> bool:
+    """Whether all unfinished runs of a kind must be seen to again."""
+    return state.followed_at is not None and now - state.followed_at >= YOUNG
 
 
 class _WorkspaceSync:
@@ -372,8 +381,8 @@ class _WorkspaceSync:
         if session.load.is_empty and not removed:
             return self.outcome.needs  # nothing came, so they are what they were
         return await asyncio.to_thread(
-            _needs, self.lake, self.files, self._states, self.connection.workspace_id, self.options, removed,
-            self.progress.tell,
+            _needs, self.lake, self.files, self._states, self.connection.workspace_id, self.options,
+            self.progress.tell, removed=removed, heard_before=session.load.started_at,
         )  # fmt: skip
 
     async def _fetch(self, session: Session, run_ids: list[str], *, no_details_of: set[str]) -> None:
@@ -401,7 +410,7 @@ class _WorkspaceSync:
             self.files.write_details(replace(details, **{self.options.details: searched_at}))
         followed = {
             kind: replace(state, followed_at=searched_at) for kind, state in self._states.items()
-            if self.options.full or state.followed_at is None or searched_at - state.followed_at >= _DAY
+            if self.options.full or state.followed_at is None or _is_due(state, searched_at)
         }  # fmt: skip
         self._write_states(followed)
 
