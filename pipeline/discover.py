@@ -128,7 +128,6 @@ class Walk:
             await self._finish(gap)
         else:
             await self._walk_from_top(self.down_to)
-        self.is_complete = not self._is_stopping()
 
     def _may_go_on_from(self, gap: Gap) -> bool:
         if self.bounds.full or self.bounds.until is not None:
@@ -175,9 +174,10 @@ class Walk:
             quiet = 0 if new else quiet + bool(page.rows)
             if page.next_page_token is None:
                 self._walked_to_end = True
-            elif self._is_through(page, part, quiet):
                 break
-            elif part.is_noted:
+            if self._is_through(page, part, quiet):
+                break
+            if part.is_noted:
                 self._note_gap(edge, page.next_page_token, part.down_to)
             if self._is_stopping():
                 return None
@@ -219,6 +219,7 @@ class Walk:
 
     def _note_end(self, edge: _Edge, down_to: datetime | None) -> None:
         """Note that the list was walked. A walk that left out what is newer than `until` says nothing of later ones."""
+        self.is_complete = True
         if self.bounds.until is not None:
             return
         self.state = replace(
