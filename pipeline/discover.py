@@ -170,8 +170,11 @@ class Walk:
             edge = edge or _Edge(page.served_at)
             edge = edge.seen(page)
             self.pages += 1
-            new = await self._take_rows(page, part)
-            quiet = 0 if new else quiet + bool(page.rows)
+            rows = self._rows_within(page, part)
+            new = await self._take(page, rows)
+            self.rows, self.taken = self.rows + len(rows), self.taken + new
+            # A page of which nothing was looked at says nothing of what comes after it.
+            quiet = 0 if new else quiet + bool(rows)
             if page.next_page_token is None:
                 self._walked_to_end = True
                 break
@@ -183,14 +186,10 @@ class Walk:
                 return None
         return edge
 
-    async def _take_rows(self, page: Page, part: _Part) -> int:
+    def _rows_within(self, page: Page, part: _Part) -> list[Summary]:
         self._check_order(page)
         oldest = part.down_to if self._sorted else self._since
-        rows = [row for row in page.rows if not self._is_outside(row, oldest)]
-        self.rows += len(rows)
-        new = await self._take(page, rows)
-        self.taken += new
-        return new
+        return [row for row in page.rows if not self._is_outside(row, oldest)]
 
     def _check_order(self, page: Page) -> None:
         times = _update_times(page)
