@@ -46,14 +46,16 @@ async def iter_pages(
     a page does not come, and ApiError where nothing can.
     """
     query = {**kind.list_query, **(filters or {})}
+    walked: set[str | None] = {token}
     while True:
         page = await _fetch_page(client, kind, query, token)
         yield page
         if page.next_page_token is None:
             return
-        if page.next_page_token == token:
-            raise ListError(f"list {kind.path}: a page names itself as the next one; try again later")
         token = page.next_page_token
+        if token in walked:
+            raise ListError(f"list {kind.path}: a page names itself or an earlier one as the next; try again later")
+        walked.add(token)
 
 
 async def _fetch_page(client: ExtendClient, kind: Kind, query: Mapping[str, str], token: str | None) -> Page:
