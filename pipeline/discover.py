@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ListError, ListRemovedError, RunError, TokenRefusedError
@@ -28,6 +29,7 @@ QUIET_PAGES = 2
 OVERLAP = timedelta(minutes=5)
 """How late a run may become visible in a list, after its `updatedAt`."""
 
+_TOLD_TO = timedelta(seconds=1)  # times may be told without fractions of a second, but sorted by them
 _PAGE_TRIES = 3  # each with all of the client's own attempts
 _RESTARTS = 2
 _GONE_STATUSES = (404, 405, 410)
@@ -195,9 +197,9 @@ class Walk:
 
     def _check_order(self, page: Page) -> None:
         times = _update_times(page)
-        if self._sorted and len(times) > 1 and times[0] < times[-1]:
+        if self._sorted and any(later - earlier >= _TOLD_TO for earlier, later in pairwise(times)):
             self._sorted = False
-            self._tell(f"list {self.kind.path}: not in the order asked for, so walked as one that cannot be sorted")
+            self._tell(f"list {self.kind.path}: not in the order asked for, so it is walked to its end")
 
     def _is_outside(self, row: Summary, oldest: datetime | None) -> bool:
         updated_at, created_at, until = row_time(row, "updatedAt"), row_time(row, "createdAt"), self.bounds.until
@@ -209,8 +211,9 @@ class Walk:
         if self._sorted:
             times = _update_times(page)
             return part.down_to is not None and bool(times) and times[-1] < part.down_to
-        # Not in an order: only a first walk, or a full one, goes to the end.
-        is_whole = self._is_whole and part.is_noted
+        # Not in an order. Where one was promised, only the end of the list is sure; where none was, only a first walk,
+        # or a full one, goes there.
+        is_whole = self.kind.sortable or (self._is_whole and part.is_noted)
         return not is_whole and part.token is None and quiet >= QUIET_PAGES
 
     def _note_gap(self, edge: _Edge, token: str, down_to: datetime | None) -> None:
