@@ -1,6 +1,7 @@
 """What the lake has of the runs that a list shows: so that only what is new or has changed is kept.
 
-A run is as the lake has it where its `updatedAt`, status and credits are the same. What was looked up stays in a
+A run is as the lake has it where its `updatedAt`, status and credits are the same, as far as a summary tells them: what
+it leaves out takes nothing from the lake. What was looked up stays in a
 temporary SQLite file, so that memory does not grow with the number of runs.
 """
 
@@ -30,7 +31,7 @@ _MARKS = """
     SELECT
         run_id,
         concat(
-            epoch_us(updated_at), '|', status, '|', CAST(credits AS VARCHAR), '|', CAST(total_credits AS VARCHAR)
+            epoch_us(updated_at), '|', CAST(credits AS VARCHAR), '|', CAST(total_credits AS VARCHAR), '|', status
         ) AS mark
     FROM stored
     WHERE kind = $kind AND workspace_id IS NOT DISTINCT FROM $workspace AND deleted_at IS NULL
@@ -99,6 +100,8 @@ class Known:
         for row in rows:
             mark = _mark(row)
             known = self._con.execute("SELECT mark FROM known WHERE run_id = ?", (row["id"],)).fetchone()
+            if known is not None:
+                mark = _joined(mark, known[0])
             if known is None or known[0] != mark:
                 changed.append(row)
             self._con.execute(
@@ -145,9 +148,14 @@ def _mark(row: Summary) -> str:
     credits, total = (usage.get(name) if isinstance(usage, dict) else None for name in ("credits", "totalCredits"))
     status = row.get("status")
     return "|".join(
-        (_microseconds(row_time(row, "updatedAt")), status if isinstance(status, str) else "",
-         _credits(credits), _credits(total))
+        (_microseconds(row_time(row, "updatedAt")), _credits(credits), _credits(total),
+         status if isinstance(status, str) else "")
     )  # fmt: skip
+
+
+def _joined(mark: str, known: str) -> str:
+    """Return what is known once a mark has come: what the mark does not tell stays. Only the status may hold a bar."""
+    return "|".join(new or old for new, old in zip(mark.split("|", 3), known.split("|", 3), strict=True))
 
 
 def _microseconds(time: datetime | None) -> str:
