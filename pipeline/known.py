@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pipeline.discover import Summary, row_time
-from pipeline.flatten import decimal_value
+from pipeline.flatten import decimal_value, text_value
 from pipeline.kinds import Kind
 from pipeline.lake import UNKNOWN_DAY, LakeFiles
 
@@ -98,15 +98,15 @@ class Known:
         changed = []
         self._con.execute("BEGIN")
         for row in rows:
-            mark = _mark(row)
-            known = self._con.execute("SELECT mark FROM known WHERE run_id = ?", (row["id"],)).fetchone()
+            run_id, mark = text_value(row["id"]), _mark(row)
+            known = self._con.execute("SELECT mark FROM known WHERE run_id = ?", (run_id,)).fetchone()
             if known is not None:
                 mark = _joined(mark, known[0])
             if known is None or known[0] != mark:
                 changed.append(row)
             self._con.execute(
                 "INSERT INTO known VALUES (?1, ?2, ?3, 1) ON CONFLICT DO UPDATE SET mark = ?3, seen = 1",
-                (row["id"], kind.object, mark),
+                (run_id, kind.object, mark),
             )
         self._con.execute("COMMIT")
         return changed
@@ -149,7 +149,7 @@ def _mark(row: Summary) -> str:
     status = row.get("status")
     return "|".join(
         (_microseconds(row_time(row, "updatedAt")), _credits(credits), _credits(total),
-         status if isinstance(status, str) else "")
+         text_value(status) if isinstance(status, str) else "")
     )  # fmt: skip
 
 
