@@ -124,10 +124,14 @@ class Known:
             return
         import duckdb
 
-        with duckdb.connect(config={"memory_limit": "256MB"}) as con:
-            con.read_parquet(paths, hive_partitioning=False).create_view("stored")
-            relation = con.sql(_MARKS, params={"kind": kind.object, "workspace": self._workspace_id})
-            self._note(kind, relation)
+        try:
+            with duckdb.connect(config={"memory_limit": "256MB"}) as con:
+                con.read_parquet(paths, hive_partitioning=False).create_view("stored")
+                relation = con.sql(_MARKS, params={"kind": kind.object, "workspace": self._workspace_id})
+                self._note(kind, relation)
+        except duckdb.Error:
+            self._lake.raise_damage()
+            raise
 
     def _note(self, kind: Kind, relation: duckdb.DuckDBPyRelation) -> None:
         self._con.execute("BEGIN")
