@@ -10,7 +10,8 @@ from __future__ import annotations
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -43,9 +44,9 @@ class Known:
 
     def __init__(self, lake: LakeFiles, workspace_id: str | None) -> None:
         self._lake, self._workspace_id = lake, workspace_id
-        self._days = frozenset(lake.days())
-        self._pages: dict[Kind, int] = {}
-        self._whole: set[Kind] = set()
+        days = frozenset(lake.days())
+        self._left: dict[Kind, frozenset[str]] = defaultdict(lambda: days)
+        self._pages: Counter[Kind] = Counter()
         self._folder = tempfile.TemporaryDirectory(prefix="pipeline-known-")
         self._turn = threading.Lock()
         self._con = sqlite3.connect(
@@ -77,9 +78,7 @@ class Known:
 
     def look_up_all(self, kind: Kind) -> None:
         """Look up all runs of a kind."""
-        if kind not in self._whole:
-            self._whole.add(kind)
-            self._look_up(kind, sorted(self._days))
+        self._look_up(kind, self._left[kind])
 
     def changed(self, kind: Kind, rows: list[Summary]) -> list[Summary]:
         """Return those of a page's rows that the lake, and earlier pages, do not have as they are; note all as seen.
@@ -90,11 +89,9 @@ class Known:
             return self._changed(kind, rows) if rows else []
 
     def _changed(self, kind: Kind, rows: list[Summary]) -> list[Summary]:
-        self._pages[kind] = self._pages.get(kind, 0) + 1
-        if kind not in self._whole and self._pages[kind] > _WHOLE_FROM:
-            self.look_up_all(kind)
-        elif kind not in self._whole:
-            self._look_up(kind, sorted(self._days & {*map(_day, rows), UNKNOWN_DAY}))
+        self._pages[kind] += 1
+        is_whole = self._pages[kind] > _WHOLE_FROM
+        self._look_up(kind, self._left[kind] if is_whole else self._left[kind] & {*map(_day, rows), UNKNOWN_DAY})
         changed = []
         self._con.execute("BEGIN")
         for row in rows:
@@ -118,10 +115,12 @@ class Known:
         for (run_id,) in self._con.execute(query, (kind.object,)):
             yield run_id
 
-    def _look_up(self, kind: Kind, days: Iterable[str]) -> None:
-        paths = [str(self._lake.day_path(day)) for day in days]
-        if not paths:
+    def _look_up(self, kind: Kind, days: frozenset[str]) -> None:
+        """Look up a kind's runs of some days, each day once: what comes later has been shown by a page."""
+        if not days:
             return
+        self._left[kind] -= days
+        paths = [str(self._lake.day_path(day)) for day in sorted(days)]
         import duckdb
 
         try:
