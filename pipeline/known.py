@@ -90,8 +90,9 @@ class Known:
 
     def _changed(self, kind: Kind, rows: list[Summary]) -> list[Summary]:
         self._pages[kind] += 1
-        is_whole = self._pages[kind] > _WHOLE_FROM
-        self._look_up(kind, self._left[kind] if is_whole else self._left[kind] & {*map(_day, rows), UNKNOWN_DAY})
+        days = {_day(row) for row in rows}
+        is_whole = self._pages[kind] > _WHOLE_FROM or None in days
+        self._look_up(kind, self._left[kind] if is_whole else self._left[kind] & {*days, UNKNOWN_DAY})
         changed = []
         self._con.execute("BEGIN")
         for row in rows:
@@ -141,9 +142,9 @@ class Known:
         self._con.execute("COMMIT")
 
 
-def _day(row: Summary) -> str:
+def _day(row: Summary) -> str | None:
     created_at = row_time(row, "createdAt")
-    return UNKNOWN_DAY if created_at is None else created_at.astimezone(UTC).date().isoformat()
+    return None if created_at is None else created_at.astimezone(UTC).date().isoformat()
 
 
 def _mark(row: Summary) -> str:
