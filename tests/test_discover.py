@@ -671,8 +671,9 @@ def test_a_page_is_given_up_after_three_times_six_attempts() -> None:
 @pytest.mark.parametrize("status", [408, 409])
 def test_a_passing_refusal_is_not_taken_for_that_of_the_token(status: int) -> None:
     org = organization(9)
-    org.refuse = lambda token, number: error(status) if number >= 1 else None
+    org.refuse = lambda token, number: error(status) if token is not None else None
     assert type(walk(org).error) is ListError
+    assert [query.get("nextPageToken") is None for query in org.asked] == [True, *[False] * 18]
 
 
 def test_a_page_that_names_itself_as_the_next_one_ends_the_walk() -> None:
