@@ -167,7 +167,13 @@ def _parsed(kind: type[Any], content: dict[str, Any]) -> Any:
             values[name] = time_value(value)
     if (gap := values.get("gap")) is not None:
         values["gap"] = _parsed(Gap, gap)
+        if values["gap"].walked_at is None:
+            raise ValueError("the gap of no walk")
+    for name, value in values.items():
+        if type(value) is not _OTHERS.get(name, type(value)):
+            raise ValueError(f"{name}: {value!r:.40}")
     return kind(**values)
 
 
+_OTHERS = {"token": str, "runs": int}
 _TIMES = {"watermark", "walked_at", "back_to", "followed_at", "down_to", "none", "credits", "all"}
