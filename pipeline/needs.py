@@ -89,6 +89,9 @@ def _ask(
         return []
     with Lake(files.folder) as lake:
         lake.sql("FROM runs LIMIT 0")  # makes the views
-        changed = lake.con.read_parquet([str(files.day_path(day)) for day in days], hive_partitioning=False)
-        changed.project(", ".join(RUN_COLUMNS)).create_view("changed")
+        if files.is_current():
+            changed = lake.con.read_parquet([str(files.day_path(day)) for day in days], hive_partitioning=False)
+            changed.project(", ".join(RUN_COLUMNS)).create_view("changed")
+        else:  # files of an earlier version lack columns
+            lake.runs().create_view("changed")
         return lake.sql(read_sql(name), kinds=readable, finished=sorted(FINISHED), **params).fetchall()
