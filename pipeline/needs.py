@@ -54,7 +54,7 @@ def find_needs(
 ) -> Needs:
     """Return what a workspace's runs lack, among those that landed since `searched_at` (null: among all)."""
     # What did not come lately may stand in any file.
-    is_settled = all(status == 404 for status in files.read_dead_letters()["http_status"].to_pylist())
+    is_settled = all(reason == "NOT_FOUND" for reason in files.read_dead_letters()["reason"].to_pylist())
     rows = _ask(
         files,
         "sync_needs",
