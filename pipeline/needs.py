@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.catalog import Lake
-from pipeline.kinds import FINISHED, KINDS, Kind
+from pipeline.kinds import FINISHED, KINDS, Kind, kind_of
 from pipeline.reports import read_sql
 from pipeline.schema import RUN_COLUMNS
 
@@ -65,8 +65,15 @@ def find_needs(
         workspace=workspace_id,
         now=now.isoformat(),
     )
-    details, found = (tuple(sorted(run_id for run_id, why in rows if why == name)) for name in ("details", "found"))
+    details = tuple(sorted(run_id for run_id, why in rows if why == "details"))
+    # A breakdown is text from outside: an entry's `object` does not make its ID one of that kind.
+    found = tuple(sorted(run_id for run_id, why in rows if why == "found" and _is_unlisted(run_id)))
     return Needs(details, found)
+
+
+def _is_unlisted(run_id: str) -> bool:
+    kind = kind_of(run_id)
+    return kind is not None and not kind.listed
 
 
 def find_unfinished(
