@@ -52,7 +52,8 @@ entries AS (
 found AS (
     SELECT DISTINCT entry.id AS run_id
     FROM entries
-    WHERE entry.object IN (SELECT unnest($unlisted))
+    WHERE entry.id IS NOT NULL
+        AND entry.object IN (SELECT unnest($unlisted))
         AND entry.object IN (SELECT unnest($kinds))
         AND NOT EXISTS (FROM runs WHERE runs.run_id = entry.id)
 )
