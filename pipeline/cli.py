@@ -62,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     sandbox.add_demo(commands)
     sync.add_sync(commands)
+    sync.add_watch(commands)
     loading.add_fetch(commands)
     loading.add_retry(commands)
     loading.add_load(commands)

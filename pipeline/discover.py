@@ -73,7 +73,7 @@ async def _fetch_page(client: ExtendClient, kind: Kind, query: Mapping[str, str]
         raise ListRemovedError(f"list {kind.path}: the API has no such list (HTTP {status} {error.reason})") from error
     if token is not None and 400 <= status < 500 and not error.retryable:
         raise TokenRefusedError(f"list {kind.path}: page token refused (HTTP {status} {error.reason})") from error
-    raise ListError(str(error)) from error
+    raise ListError(str(error), reason=error.reason) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +113,9 @@ class Walk:
         self._walked_to_end = False
         goes_further = bounds.since is not None and before.back_to is not None and bounds.since < before.back_to
         self._is_whole = bounds.full or before.walked_at is None or goes_further
-        self._since = bounds.since if self._is_whole else None
+        self._since = bounds.since if self._is_whole else before.back_to
+        if self._is_whole and before.gap is not None and self._may_go_on_from(before.gap):
+            self._since = before.gap.down_to
 
     @property
     def down_to(self) -> datetime | None:

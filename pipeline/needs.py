@@ -77,12 +77,25 @@ def _is_unlisted(run_id: str) -> bool:
 
 
 def find_unfinished(
-    files: LakeFiles, workspace_id: str | None, *, kinds: Collection[Kind], created_since: datetime | None
+    files: LakeFiles,
+    workspace_id: str | None,
+    *,
+    kinds: Collection[Kind],
+    created_since: datetime | None,
+    heard_before: datetime,
 ) -> tuple[str, ...]:
-    """Return the runs of some kinds that were not finished when last heard of; verify runs are never among them."""
+    """Return the runs of some kinds that were not finished when last heard of, before a time; never a verify run."""
     since = None if created_since is None else created_since.astimezone(UTC).isoformat()
     # A run created since then landed since then.
-    rows = _ask(files, "sync_unfinished", kinds, created_since, workspace=workspace_id, since=since)
+    rows = _ask(
+        files,
+        "sync_unfinished",
+        kinds,
+        created_since,
+        workspace=workspace_id,
+        since=since,
+        heard_before=heard_before.isoformat(),
+    )
     return tuple(run_id for (run_id,) in rows)
 
 

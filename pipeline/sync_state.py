@@ -61,14 +61,15 @@ class KindState:
     runs: int = 0
 
     def down_to(self, overlap: timedelta) -> datetime | None:
-        """Return where the next walk may stop: all that was updated before has been seen. Null is nowhere.
+        """Return where the next walk may stop: all that was updated before has been seen, or is not wanted (before
+        `back_to`). Null is nowhere.
 
         The overlap counts from when the last walk began: by then, a run updated longer ago had become visible.
         """
         if self.walked_at is None:
             return None
-        safe = self.walked_at - overlap
-        return safe if self.watermark is None else min(self.watermark, safe)
+        seen = min(time for time in (self.watermark, self.walked_at - overlap) if time is not None)
+        return seen if self.back_to is None else max(seen, self.back_to)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -81,8 +82,9 @@ class Life:
     @property
     def unfinished(self) -> Ids:
         """The runs that have not finished because of this life, NEEDS_REVIEW ones among them."""
-        waiting = [run_id for run_id in self._for_review if run_id in self._own_reviews]
-        return tuple(run_id for run_id in (*self._unfinished, *waiting) if self.world.find(run_id))
+        running = [run_id for run_id in self._unfinished if self.world.find(run_id)]
+        waiting = [run_id for run_id in self._for_review if run_id in self._own_reviews and self._awaits_review(run_id)]
+        return (*running, *waiting)
 
     # Events
 
@@ -203,12 +205,14 @@ def _below(run: Run, family: Iterable[Run]) -> frozenset[str]:
 
 @contextmanager
 def living(world: World, *, seed: int, events_a_second: float) -> Iterator[Life]:
-    """Let so many events a second happen in a thread of their own until the block ends."""
+    """Let so many events a second, more than 0, happen in a thread of their own until the block ends."""
     life, stop = Life(world, seed=seed), threading.Event()
 
     def live() -> None:
-        while not stop.wait(1 / events_a_second):
+        due = time.monotonic()
+        while not stop.wait(max(0.0, due - time.monotonic())):
             life.step()
+            due = max(due + 1 / events_a_second, time.monotonic() - 1)  # after a long stop, catch up on a second only
 
     thread = threading.Thread(target=live, name="sandbox life", daemon=True)
     thread.start()

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 
 import uvicorn
@@ -24,11 +24,13 @@ from pipeline.errors import UsageError
 
 from .app import SandboxApp
 from .faults import Faults
+from .life import living
 from .limits import Hint
 from .listing import ParseOrder
 from .world import World
 
 HOST = "127.0.0.1"
+MOST_EVENTS_A_SECOND = 1000
 
 
 class _Protocol(HttpToolsProtocol):
@@ -200,13 +202,18 @@ def _drop_connections(server: uvicorn.Server) -> None:
         connection.transport.abort()
 
 
-def serve_forever(*, port: int, seed: int, runs: int, key: str, limit_qps: float, fault_share: float) -> None:
+def serve_forever(
+    *, port: int, seed: int, runs: int, key: str, limit_qps: float, fault_share: float, events_a_second: float = 0
+) -> None:
     """Serve a world until interrupted (SIGINT or SIGTERM), having printed what to export to use it.
 
-    `fault_share` is from 0 to 1 of all requests. Raises UsageError where the port is in use or an argument is wrong.
+    `fault_share` is from 0 to 1 of all requests; so many `events_a_second` change the world meanwhile, 0 none. Raises
+    UsageError where the port is in use or an argument is wrong.
     """
     if runs < 1 or not 0 <= fault_share <= 1:
         raise UsageError("the number of runs must be 1 or more, and the share of faults from 0 to 1")
+    if not 0 <= events_a_second <= MOST_EVENTS_A_SECOND:
+        raise UsageError(f"the events a second must be from 0 to {MOST_EVENTS_A_SECOND}")
     faults = Faults(share=fault_share, seed=seed) if fault_share else None
     stop = threading.Event()
 
@@ -214,10 +221,13 @@ def serve_forever(*, port: int, seed: int, runs: int, key: str, limit_qps: float
         stop.set()
 
     previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    world = World(seed=seed, runs=runs)
+    life = living(world, seed=seed, events_a_second=events_a_second) if events_a_second else nullcontext()
+    lives = f" Meanwhile {events_a_second:g} events a second change them." if events_a_second else ""
     try:
-        with serve(World(seed=seed, runs=runs), key=key, port=port, limit_qps=limit_qps, faults=faults) as server:
+        with serve(world, key=key, port=port, limit_qps=limit_qps, faults=faults) as server, life:
             print(f"export EXTEND_BASE_URL={server.base_url}\nexport EXTEND_API_KEY={key}", flush=True)
-            print(f"Serving {runs} made-up runs (seed {seed}); Ctrl-C stops.", file=sys.stderr, flush=True)
+            print(f"Serving {runs} made-up runs (seed {seed}); Ctrl-C stops.{lives}", file=sys.stderr, flush=True)
             while not stop.wait(0.5):
                 pass
     finally:
