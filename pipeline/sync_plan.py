@@ -53,13 +53,13 @@ def plan_kinds(
 ) -> list[KindPlan]:
     """Return the plan of each kind; `run_ids` are those that the lake already says must be asked for by ID."""
     needed = Counter(kind for run_id in run_ids if (kind := kind_of(run_id)) is not None)
-    most = {kind: _most_pages(state, bounds, now) for kind, state in states.items()}
+    most = {kind: _most_pages(kind, state, bounds, now) for kind, state in states.items()}
     return [
         KindPlan(
             kind,
             _walk(kind, state, bounds) if kind.listed else "no list: runs named in a breakdown",
             1 if kind.listed else 0,
-            most[kind] if kind.listed else 0,
+            most[kind],
             needed[kind],
             _most_by_id(kind, needed[kind], most, level),
         )
@@ -95,7 +95,9 @@ def _minute(time: datetime | None) -> str:
     return "the beginning" if time is None else f"{time:%Y-%m-%d %H:%M}"
 
 
-def _most_pages(state: KindState, bounds: Bounds, now: datetime) -> int | None:
+def _most_pages(kind: Kind, state: KindState, bounds: Bounds, now: datetime) -> int | None:
+    if not kind.listed:
+        return 0
     if state.walked_at is None:
         return None
     minutes = max(0.0, (now - state.walked_at).total_seconds() / 60)
