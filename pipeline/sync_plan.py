@@ -98,11 +98,18 @@ def _minute(time: datetime | None) -> str:
 def _most_pages(kind: Kind, state: KindState, bounds: Bounds, now: datetime) -> int | None:
     if not kind.listed:
         return 0
-    if state.walked_at is None:
+    if state.walked_at is None or _goes_beyond(kind, state, bounds):
         return None
     minutes = max(0.0, (now - state.walked_at).total_seconds() / 60)
     # One page more, since the walk ends with the first that it has seen before; and one that may be short.
     return math.ceil((state.runs + CREATED_A_MINUTE * minutes) / PAGE_SIZE) + QUIET_PAGES
+
+
+def _goes_beyond(kind: Kind, state: KindState, bounds: Bounds) -> bool:
+    """Return whether the walk may come to runs that no walk has counted, those before `back_to`."""
+    if state.back_to is None:
+        return False
+    return not kind.sortable or (_is_whole(state, bounds) and (bounds.since is None or bounds.since < state.back_to))
 
 
 def _most_by_id(kind: Kind, needed: int, most_pages: Mapping[Kind, int | None], level: Level) -> int | None:
