@@ -61,7 +61,7 @@ def plan_kinds(
             1 if kind.listed else 0,
             most[kind],
             needed[kind],
-            _most_by_id(kind, needed[kind], most, level),
+            _most_by_id(kind, needed[kind], most, level, bounds),
         )
         for kind, state in states.items()
     ]
@@ -112,14 +112,16 @@ def _goes_beyond(kind: Kind, state: KindState, bounds: Bounds) -> bool:
     return not kind.sortable or (_is_whole(state, bounds) and (bounds.since is None or bounds.since < state.back_to))
 
 
-def _most_by_id(kind: Kind, needed: int, most_pages: Mapping[Kind, int | None], level: Level) -> int | None:
+def _most_by_id(
+    kind: Kind, needed: int, most_pages: Mapping[Kind, int | None], level: Level, bounds: Bounds
+) -> int | None:
     if kind.reading_can_destroy:
         return 0
     if not kind.listed:
         # Any run that is listed may name one.
         pages = total(most_pages.values())
         return None if pages is None else needed + pages * PAGE_SIZE
-    if level == "none" and kind.sortable:
+    if level == "none" and kind.sortable and not bounds.full:  # a full walk asks for those that it no longer sees
         return needed
     pages = most_pages[kind]
     return None if pages is None else needed + pages * PAGE_SIZE
