@@ -49,8 +49,8 @@ class KindState:
 
     `watermark` is the newest `updatedAt` that was certainly seen, `walked_at` when the walk that saw it began, by the
     API's clock: both are null before the first walk has come to its end, the watermark also where a list is empty or
-    not sorted. `back_to` is how far back the walks went; null is to the beginning. `runs` counts what they brought,
-    changes included. `followed_at` is when all unfinished runs were last seen to.
+    not sorted. `back_to` is how far back the walks went; null is to the beginning. `runs` is how many runs the list has
+    between, at most, as far as the walks came. `followed_at` is when all unfinished runs were last seen to.
     """
 
     watermark: datetime | None = None
