@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from pipeline.discover import QUIET_PAGES, Bounds
 from pipeline.kinds import PAGE_SIZE, Kind, kind_of
-from pipeline.needs import Level
+from pipeline.needs import Level, Needs
 from pipeline.sync_state import KindState
 
 CREATED_A_MINUTE = 300
@@ -25,7 +25,8 @@ CREATED_A_MINUTE = 300
 class KindPlan:
     """What a sync will ask for of one kind. `most_…` is null where nothing tells; `walk` says it to a person.
 
-    `by_id` counts the runs that are known to be asked for by ID, `most_by_id` also those that the walk may bring.
+    `by_id` counts the runs that will be asked for by ID in any case, `most_by_id` also those that the walk may bring, or
+    may show to need it no longer.
     """
 
     kind: Kind
@@ -49,10 +50,10 @@ class KindPlan:
 
 
 def plan_kinds(
-    states: Mapping[Kind, KindState], run_ids: Iterable[str], bounds: Bounds, level: Level, *, now: datetime
+    states: Mapping[Kind, KindState], needs: Needs, bounds: Bounds, level: Level, *, now: datetime
 ) -> list[KindPlan]:
-    """Return the plan of each kind; `run_ids` are those that the lake already says must be asked for by ID."""
-    needed = Counter(kind for run_id in run_ids if (kind := kind_of(run_id)) is not None)
+    """Return the plan of each kind; `needs` is what the lake says, as it is, must be asked for by ID."""
+    sure, needed = Counter(map(kind_of, _sure(needs, level))), Counter(map(kind_of, needs.run_ids()))
     most = {kind: _most_pages(kind, state, bounds, now) for kind, state in states.items()}
     return [
         KindPlan(
@@ -60,11 +61,24 @@ def plan_kinds(
             _walk(kind, state, bounds) if kind.listed else "no list: runs named in a breakdown",
             1 if kind.listed else 0,
             most[kind],
-            needed[kind],
+            sure[kind],
             _most_by_id(kind, needed[kind], most, level, bounds),
         )
         for kind, state in states.items()
     ]
+
+
+def _sure(needs: Needs, level: Level) -> Iterator[str]:
+    """Yield the runs that will be asked for whatever the walks bring.
+
+    They may bring the end of an unfinished run, and the parse run that explains a total.
+    """
+    yield from needs.found
+    for run_id in needs.details:
+        kind = kind_of(run_id)
+        if level == "all" or (kind is not None and not kind.charged):
+            yield run_id
+    yield from (run_id for run_id in needs.unfinished if (kind := kind_of(run_id)) is not None and not kind.listed)
 
 
 def total(counts: Iterable[int | None]) -> int | None:
