@@ -26,7 +26,7 @@ class KindPlan:
     """What a sync will ask for of one kind. `most_…` is null where nothing tells; `walk` says it to a person.
 
     `by_id` counts the runs that will be asked for by ID in any case, `most_by_id` also those that the walk may bring, or
-    may show to need it no longer.
+    show to need it no longer.
     """
 
     kind: Kind
@@ -97,12 +97,13 @@ def _is_whole(state: KindState, bounds: Bounds) -> bool:
 
 
 def _walk(kind: Kind, state: KindState, bounds: Bounds) -> str:
+    goes_on = state.gap and not bounds.full and bounds.until is None
+    rest = ", going on where the last walk stopped" if goes_on else ""
     if _is_whole(state, bounds):
-        rest = ", going on where the last walk stopped" if state.gap and not bounds.full else ""
         return f"all{'' if bounds.since is None else f' back to {_minute(bounds.since)}'}{rest}"
     if not kind.sortable:
-        return f"until {QUIET_PAGES} pages bring nothing new"
-    return f"back to {_minute(state.down_to(bounds.overlap))}"
+        return f"until {QUIET_PAGES} pages bring nothing new{rest}"
+    return f"back to {_minute(state.down_to(bounds.overlap))}{rest}"
 
 
 def _minute(time: datetime | None) -> str:
