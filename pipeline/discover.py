@@ -106,11 +106,11 @@ class Walk:
     ) -> None:
         self.kind, self.before, self.bounds = kind, before, bounds
         self.state = before
-        self.pages = self.rows = self.taken = 0
+        self.pages = self.rows = self.taken = self._counted = 0
         self.is_complete = False
         self._client, self._take, self._tell, self._is_stopping = client, take, tell, is_stopping
         self._sorted = kind.sortable
-        self._walked_to_end = False
+        self._walked_to_end = self._goes_on = False
         goes_further = bounds.since is not None and before.back_to is not None and bounds.since < before.back_to
         self._is_whole = bounds.full or before.walked_at is None or goes_further
         self._since = bounds.since if self._is_whole else before.back_to
@@ -130,7 +130,8 @@ class Walk:
     async def run(self) -> None:
         """Walk. Raises as `iter_pages` does; `state` then still tells how far it has come."""
         gap = self.before.gap
-        if gap is not None and self._may_go_on_from(gap):
+        self._goes_on = gap is not None and self._may_go_on_from(gap)
+        if gap is not None and self._goes_on:
             await self._finish(gap)
         else:
             await self._walk_from_top(self.down_to)
@@ -143,6 +144,8 @@ class Walk:
 
     async def _walk_from_top(self, down_to: datetime | None) -> None:
         for restart in range(_RESTARTS + 1):
+            if self._is_whole:
+                self._goes_on, self._counted = False, 0
             try:
                 edge = await self._go(_Part(down_to=down_to, is_noted=True))
                 break
@@ -179,6 +182,7 @@ class Walk:
             rows = self._rows_within(page, part)
             new = await self._take(page, rows)
             self.rows, self.taken = self.rows + len(rows), self.taken + new
+            self._counted += len(rows) if self._is_whole and part.is_noted else new
             # A page of which nothing was looked at says nothing of what comes after it.
             quiet = 0 if new else quiet + bool(rows)
             if page.next_page_token is None:
@@ -218,10 +222,15 @@ class Walk:
         is_whole = self.kind.sortable or (self._is_whole and part.is_noted)
         return not is_whole and part.token is None and quiet >= QUIET_PAGES
 
+    def _count(self) -> int:
+        """Return how many runs the list has at most, by all walks so far; those that the lake had before count too."""
+        goes_on = not self._is_whole or self._goes_on
+        return self.before.runs + self._counted if goes_on else max(self.before.runs, self._counted)
+
     def _note_gap(self, edge: _Edge, token: str, down_to: datetime | None) -> None:
         if self.bounds.until is None:
             gap = Gap(token, edge.newest if self._sorted else None, edge.served_at, down_to)
-            self.state = replace(self.before, gap=gap, runs=self.before.runs + self.taken)
+            self.state = replace(self.before, gap=gap, runs=self._count())
 
     def _note_end(self, edge: _Edge, down_to: datetime | None) -> None:
         """Note that the list was walked. A walk that left out what is newer than `until` says nothing of later ones."""
@@ -234,7 +243,7 @@ class Walk:
             walked_at=edge.served_at,
             back_to=down_to if self._is_whole else self.before.back_to,
             gap=None,
-            runs=self.before.runs + self.taken,
+            runs=self._count(),
         )
 
 

@@ -117,7 +117,7 @@ def plan_sync(
         needs = _needs(
             lake, files, states, connection.workspace_id, options, tell, heard_before=datetime.now(UTC)
         )  # fmt: skip
-        plans = plan_kinds(states, needs.run_ids(), _bounds(options), options.details, now=options.now())
+        plans = plan_kinds(states, needs, _bounds(options), options.details, now=options.now())
         kinds = {plan.kind: KindOutcome(plan) for plan in plans}
         outcomes.append(WorkspaceOutcome(connection.workspace_id, kinds, needs))
     return outcomes

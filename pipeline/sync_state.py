@@ -49,8 +49,8 @@ class KindState:
 
     `watermark` is the newest `updatedAt` that was certainly seen, `walked_at` when the walk that saw it began, by the
     API's clock: both are null before the first walk has come to its end, the watermark also where a list is empty or
-    not sorted. `back_to` is how far back the walks went; null is to the beginning. `runs` counts what they brought,
-    changes included. `followed_at` is when all unfinished runs were last seen to.
+    not sorted. `back_to` is how far back the walks went; null is to the beginning. `runs` is how many runs the list has
+    between, at most, as far as the walks came. `followed_at` is when all unfinished runs were last seen to.
     """
 
     watermark: datetime | None = None
@@ -168,7 +168,13 @@ def _parsed(kind: type[Any], content: dict[str, Any]) -> Any:
             values[name] = time_value(value)
     if (gap := values.get("gap")) is not None:
         values["gap"] = _parsed(Gap, gap)
+        if values["gap"].walked_at is None:
+            raise ValueError("the gap of no walk")
+    for name, value in values.items():
+        if type(value) is not _OTHERS.get(name, type(value)):
+            raise ValueError(f"{name}: {value!r:.40}")
     return kind(**values)
 
 
+_OTHERS = {"token": str, "runs": int}
 _TIMES = {"watermark", "walked_at", "back_to", "followed_at", "down_to", "none", "credits", "all"}

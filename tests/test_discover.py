@@ -275,7 +275,7 @@ def test_a_repeated_row_is_taken_once() -> None:
     lake: dict[str, Summary] = {}
     one, two, three = (summary(number, -number) for number in (1, 2, 3))
     walked = walk(pages([one, two], [two, three]), lake)
-    assert (walked.walk.rows, walked.walk.taken, walked.state.runs) == (4, 3, 3)
+    assert (walked.walk.rows, walked.walk.taken) == (4, 3)
 
 
 def test_runs_without_a_time_of_change_are_taken_and_stop_nothing() -> None:
@@ -437,7 +437,8 @@ def test_it_takes_what_is_new_first_and_then_goes_on_by_the_token() -> None:
     assert tokens[0] is None
     assert tokens.index(gap.token) == len(tokens) - 3
     assert lake == org.rows
-    assert resumed.state == KindState(watermark=at(32), walked_at=at(60), back_to=None, gap=None, runs=12)
+    # Twelve runs, of which 5 was counted on both ways.
+    assert resumed.state == KindState(watermark=at(32), walked_at=at(60), back_to=None, gap=None, runs=13)
     assert resumed.walk.is_complete
 
 
@@ -502,6 +503,19 @@ def test_a_full_walk_does_not_go_on_from_a_gap() -> None:
     assert lake == org.rows
     assert whole.walk.pages == 5
     assert whole.walk.covers_all
+
+
+@pytest.mark.parametrize("stop_after", [None, 2])
+def test_runs_that_the_lake_had_before_count_too(stop_after: int | None) -> None:
+    org = organization(9)
+    lake = dict(org.rows)  # such as by `fetch`, before the first sync
+    state = walk(org, lake, stop_after=stop_after).state
+    assert state.runs == (9 if stop_after is None else 4)
+    org.now = at(60)
+    state = walk(org, lake, state).state
+    assert state.runs == 9
+    org.put(summary(10, 70))
+    assert walk(org, lake, state, full=True).state.runs == 10
 
 
 # --- since, until -----------------------------------------------------------------------------------------------------
@@ -671,8 +685,9 @@ def test_a_page_is_given_up_after_three_times_six_attempts() -> None:
 @pytest.mark.parametrize("status", [408, 409])
 def test_a_passing_refusal_is_not_taken_for_that_of_the_token(status: int) -> None:
     org = organization(9)
-    org.refuse = lambda token, number: error(status) if number >= 1 else None
+    org.refuse = lambda token, number: error(status) if token is not None else None
     assert type(walk(org).error) is ListError
+    assert [query.get("nextPageToken") is None for query in org.asked] == [True, *[False] * 18]
 
 
 def test_a_page_that_names_itself_as_the_next_one_ends_the_walk() -> None:
@@ -793,6 +808,16 @@ def test_the_rest_of_a_cut_walk_of_parse_runs_is_walked_to_the_end() -> None:
     # The top until two pages bring nothing new (0 1, 2 3, 4 5), then 7 8 to 19 20.
     assert resumed.walk.pages == 3 + 7
     assert resumed.state.gap is None
+
+
+def test_so_it_is_where_that_rest_brings_nothing_new_for_pages() -> None:
+    org, lake = parses(20), dict[str, Summary]()
+    state = walk(org, lake, kind=PARSE).state
+    org.put(summary(19, 5, kind=PARSE))
+    stopped = walk(org, lake, state, kind=PARSE, full=True, stop_after=3).state
+    assert stopped.gap is not None
+    walk(org, lake, stopped, kind=PARSE)
+    assert lake == org.rows
 
 
 @pytest.mark.parametrize("stop_after", [None, 1, 2, 3])
