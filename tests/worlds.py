@@ -13,8 +13,8 @@ ERAS = (FIRST_DAY, USAGE_FROM, TOTALS_FROM, CHARGES_FROM)
 """The days from which on the API tells more of the credits."""
 
 
-def make_squeezed_world(*, seed: int, runs: int, eras: Sequence[date] = ERAS) -> World:
-    """Return a world in which each run came at its time of the day, but on one of the first two days of its era.
+def make_squeezed_world(*, seed: int, runs: int, eras: Sequence[date] = ERAS, days: int = 2) -> World:
+    """Return a world in which each run came at its time of the day, but on one of the first days of its era.
 
     Of the eras that are not among `eras` the runs are moved to the first.
     """
@@ -22,7 +22,7 @@ def make_squeezed_world(*, seed: int, runs: int, eras: Sequence[date] = ERAS) ->
     for run_id in [*world.run_ids(), *world.deleted_ids()]:
         run = world.run(run_id)
         era = max((start for start in eras if start <= run.day), default=eras[0])
-        later = era + timedelta(days=run.day.toordinal() % 2) - run.day
+        later = era + timedelta(days=run.day.toordinal() % days) - run.day
         files = tuple(replace(file, created_at=file.created_at + later) for file in run.files)
         world.change(replace(run, created_at=run.created_at + later, updated_at=run.updated_at + later, files=files))
     return world
