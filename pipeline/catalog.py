@@ -93,7 +93,7 @@ class Lake:
         if seen == self._seen:
             return
         self._create_runs(bool(seen[0]))
-        for name in ("charges", "credit_ledger"):
+        for name in ("charges", "credit_lines", "credit_ledger", "unknown_credits"):
             self.con.execute(f"CREATE OR REPLACE VIEW {name} AS {read_sql(name)}")
         self._create_view("loads", sorted(map(str, files.loads_folder.glob("*.parquet"))), LOADS_SCHEMA)
         letters = [str(files.dead_letters_path)] if files.dead_letters_path.exists() else []
