@@ -5,6 +5,7 @@ The database is in memory and holds views only: a reader never waits for a write
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -41,8 +42,9 @@ from pipeline.schema import DEAD_LETTERS_SCHEMA, LOADS_SCHEMA, RUN_COLUMNS, RUNS
 
 Day = date | datetime | str | None
 
-_COMPARED_DAYS = 30
-_CHANGED_DAYS = 7
+COMPARED_DAYS = 30
+CHANGED_DAYS = 7
+"""The windows of a comparison where none is given."""
 _CHANGES_SCHEMA = pa.schema(
     [
         ("dimension", pa.string()), ("value", pa.string()),
@@ -54,10 +56,11 @@ _CHANGES_SCHEMA = pa.schema(
 
 
 class Lake:
-    """A lake to ask. `.sql(…)`, `.runs()`, `.charges()`, … give DuckDB relations: `.df()`, `.arrow()`, `.pl()`.
+    """A lake to ask. `.sql(…)`, `.runs()`, `.credits()`, … give DuckDB relations: `.df()`, `.arrow()`, `.pl()`.
 
     The views are `runs` (one row a run), `charges` (one row a charge line, as each run reports it), `credit_ledger`
-    (every credit once), `loads` and `dead_letters`. Times are UTC. Raises UsageError where there is no lake.
+    (every credit once), `unknown_credits` (runs whose credits nothing tells), `loads` and `dead_letters`. Times are
+    UTC. With `locked`, queries can read the lake and no other file. Raises UsageError where there is no lake.
 
         lake = Lake("data/lake")
         lake.sql("SELECT kind, count(*) FROM runs WHERE status = $status GROUP BY ALL", status="FAILED").df()
@@ -68,6 +71,7 @@ class Lake:
         self.con = duckdb.connect()
         self.con.execute("SET TimeZone = 'UTC'; SET python_enable_replacements = false")
         self.con.register("documented_reasons", _documented_reasons())
+        self._is_to_be_locked = locked
         self._seen: tuple[object, ...] | None = None
 
     def __enter__(self) -> Lake:
@@ -138,7 +142,7 @@ class Lake:
         """Return the question that `credits` puts, to be looked at or taken further."""
         if compare not in (None, "previous"):
             raise UsageError(f"--compare {compare}: there is only `previous`, the window before")
-        window = self.window(since, until, days=_COMPARED_DAYS if compare else None)
+        window = self.window(since, until, days=COMPARED_DAYS if compare else None)
         return credits_question(
             by, window=window, where=where, rate=rate, compare=compare is not None, data_as_of=self.data_as_of()
         )
@@ -166,7 +170,7 @@ class Lake:
 
         Credits whose day is not known are in no month.
         """
-        last_day, is_whole = self._last_day()
+        last_day, is_whole = self.newest_day()
         if last_day is None:
             return None
         rows = self.answer(daily_question(where=where)).fetchall()
@@ -200,7 +204,7 @@ class Lake:
 
     def find_changes(self, *, since: Day = None, until: Day = None, where: str | None = None) -> list[Change]:
         """Return what `failure_changes` does, as objects."""
-        window = self.window(since, until, days=_CHANGED_DAYS)
+        window = self.window(since, until, days=CHANGED_DAYS)
         return find_changes(self.answer(changes_question(window=window, where=where)).fetchall())
 
     def latency(
@@ -213,7 +217,7 @@ class Lake:
         """Return a window of days. With `days` an open side is closed: by the newest day, and so many days before."""
         first, end = as_date(since, "--since"), as_date(until, "--until")
         if days is not None:
-            end = end or (self._last_day()[0] or date.today()) + timedelta(days=1)  # noqa: DTZ011 — no runs: any day
+            end = end or (self.newest_day()[0] or date.today()) + timedelta(days=1)  # noqa: DTZ011 — no runs: any day
             first = first or end - timedelta(days=days)
         return Window(first, end)
 
@@ -222,7 +226,20 @@ class Lake:
         ((last,),) = self.sql("SELECT max(ended_at) FROM loads").fetchall()
         return last if isinstance(last, datetime) else None
 
-    def _last_day(self) -> tuple[date | None, bool]:
+    def keep_ledger(self, *, tell: Callable[[str], None] = lambda _message: None) -> None:
+        """Work out the credit ledger and keep it beside a large lake, so that questions to it are answered at once.
+
+        Of a small lake, or where the folder cannot be written, nothing is kept: the ledger is worked out each time.
+        """
+        ledger = LedgerFiles(self.files)
+        if not ledger.is_worthwhile():
+            return
+        try:
+            ledger.refresh(tell=tell)
+        except OSError as error:
+            tell(f"{ledger.folder}: the credit ledger cannot be kept ({error}); working it out takes a while")
+
+    def newest_day(self) -> tuple[date | None, bool]:
         """Return the newest day that a run was created on, and whether it was over when the API was last asked."""
         ((day, fetched_on),) = self.sql(read_sql("newest_day")).fetchall()
         return day, day is not None and fetched_on is not None and fetched_on > day
@@ -249,6 +266,14 @@ class Lake:
         letters = [str(files.dead_letters_path)] if files.dead_letters_path.exists() else []
         self._create_view("dead_letters", letters, DEAD_LETTERS_SCHEMA)
         self._seen = seen
+        if self._is_to_be_locked:
+            self._lock_down()
+
+    def _lock_down(self) -> None:
+        """Let no query from now on read anything beside the lake's own files, or turn that back on."""
+        self.con.execute("SET allowed_directories = $folders", {"folders": [str(self.files.folder)]})
+        self.con.execute("SET enable_external_access = false; SET lock_configuration = true")
+        self._is_to_be_locked = False
 
     def _create_view(self, name: str, paths: list[str], schema: pa.Schema) -> None:
         if not paths:

@@ -19,6 +19,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 
@@ -90,6 +91,8 @@ class LedgerFiles:
 
         One process does it at a time; loads and readers wait for nothing.
         """
+        if self.current_paths() is not None:
+            return 0
         durable.make_folder(self.folder)
         days = 0
         with filelock.FileLock(self.folder / ".lock", timeout=_LOCK_WAIT_S):
@@ -136,16 +139,16 @@ class LedgerFiles:
 
     def read_manifest(self) -> Manifest:
         """Return the manifest; one without days where there is none that this program can go on from."""
-        made_by = _made_by()
         try:
             found = json.loads(self._manifest_path.read_text())
+            made_by = _made_by()
             days = {
                 day: Day((each["stamp"][0], each["stamp"][1], each["stamp"][2]), each["lines"], each["ids"])
                 for day, each in found["days"].items()
             }
             return Manifest(made_by, found["number"], days if found["made_by"] == made_by else {})
         except (FileNotFoundError, ValueError, KeyError, TypeError, IndexError, AttributeError):
-            return Manifest(made_by)
+            return Manifest(_made_by())
 
     def _write_manifest(self, manifest: Manifest, before: Manifest) -> None:
         """Put the new files in force. Those of the version before stay until the next time: a query may be on them."""
@@ -265,6 +268,7 @@ def _parquet_bytes(table: pa.Table) -> memoryview:
     return memoryview(sink.getvalue())
 
 
+@cache
 def _made_by() -> str:
     """Return what the ledger's content depends on beside the runs: the queries, and whose hashes the hashes are."""
     queries = "".join(read_sql(name) for name in ("credit_lines", "ledger_mentions", "ledger_lines"))

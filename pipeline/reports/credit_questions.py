@@ -39,6 +39,11 @@ def wasted_question(by: By = ("kind",), *, window: Window, where: str | None = N
     return ask_credits("wasted_credits", by, window=window, where=where)
 
 
+def unknown_question(by: By = ("kind",), *, window: Window, where: str | None = None) -> Question:
+    """Ask for runs whose credits nothing tells, by why."""
+    return ask_credits("unknown_runs", by, window=window, where=where)
+
+
 def daily_question(*, where: str | None = None) -> Question:
     """Ask for credits by day, of all days."""
     return ask_credits("daily_credits", (), window=Window(), where=where)

@@ -3,7 +3,7 @@
 SELECT
     COLUMNS('^by_(.+)$') AS '\1',
     sum(credits) AS credits,
-    count(*) FILTER (WHERE line = 1 AND basis <> 'unknown') AS charged_runs,
+    count(*) FILTER (WHERE is_counted AND basis <> 'unknown') AS charged_runs,
     coalesce(sum(credits) FILTER (WHERE basis = 'inferred'), 0) AS inferred_credits,
     count(*) FILTER (WHERE basis = 'unknown') AS unknown_runs,
     count(*) FILTER (WHERE unknown_why = 'not finished') AS unknown_unfinished,

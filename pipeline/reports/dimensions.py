@@ -36,7 +36,6 @@ OF_CREDITS: Mapping[str, str] = {
     "kind": "resource_kind",
     **_OF_BOTH,
     "product": "product",
-    "unit": "unit",
     "basis": "basis",
     "all": "'all'",
 }

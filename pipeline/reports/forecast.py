@@ -65,7 +65,8 @@ def forecast_month(credits: Mapping[date, Decimal], *, last_day: date, is_whole:
         for _ in range(_DRAWS)
     )
     low, high = sums[int(_DRAWS * _TAIL)], sums[_DRAWS - 1 - int(_DRAWS * _TAIL)]
-    return Forecast(month, last_day, so_far, expected, min(low, expected), max(high, expected), weeks)
+    low, high = min(low, expected), max(high, expected)
+    return Forecast(month, last_day, so_far, round(expected, 6), round(low, 6), round(high, 6), weeks)
 
 
 def _to_come(days: list[Decimal], begun: Decimal) -> Decimal:

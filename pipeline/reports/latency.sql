@@ -1,14 +1,14 @@
 -- From created to finished, in seconds, by the dimensions asked for.
 --
 -- A workflow run tells when it ended. Of the others the last change (`updated_at`) is taken for the end: true of a run
--- that no person has touched. A review moves it, hours or days later, so runs that were reviewed or edited are left out
--- and counted (`reviewed_left_out`), and so are those that lack one of the two times (`untimed`: parse, edit and
--- form-detection runs known by ID alone), or whose end lies before their beginning. `processing_p50` is the API's own
+-- that no person has touched. A review moves both, hours or days later, so runs that were reviewed, edited or rejected
+-- are left out and counted (`reviewed_left_out`), and so are those that lack one of the two times (`untimed`: parse,
+-- edit and form-detection runs known by ID alone), or whose end lies before their beginning. `processing_p50` is the API's own
 -- measure, without waiting, of the kinds that have it.
 WITH finished AS (
     SELECT
         *,
-        ended_at IS NULL AND (coalesce(reviewed, false) OR coalesce(edited, false) OR reviewed_at IS NOT NULL)
+        coalesce(reviewed, false) OR coalesce(edited, false) OR reviewed_at IS NOT NULL OR status = 'REJECTED'
             AS is_reviewed,
         coalesce(created_at, initial_run_at) AS begun_at,
         coalesce(ended_at, updated_at) AS finished_at

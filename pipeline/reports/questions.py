@@ -23,6 +23,23 @@ from pipeline.reports.dimensions import OF_CREDITS, OF_RUNS, Dimensions, choose
 
 By = Sequence[str] | str
 
+_LINES = """
+        SELECT
+            *,
+            resource_kind AS kind,
+            resource_id AS run_id,
+            {moved} AS is_before,
+            {counted} AS is_counted,
+            charged_on + CASE WHEN is_before THEN CAST($days_back AS INTEGER) ELSE 0 END AS charged_day
+        FROM credit_lines
+    """
+_RUNS = """
+        SELECT
+            *,
+            CAST(coalesce(created_at, initial_run_at) AT TIME ZONE 'UTC' AS DATE) AS created_on
+        FROM runs
+    """
+_MONTH = re.compile(r"\d{4}-\d\d")
 _COMMENTS = re.compile(r"\A((?:--[^\n]*\n)*)")
 
 
@@ -67,13 +84,13 @@ class Window:
 
 
 def as_date(value: date | datetime | str | None, option: str) -> date | None:
-    """Return a day given as a date or as text; raise UsageError for anything else."""
+    """Return a day given as a date or as text (of a month its first); raise UsageError for anything else."""
     if isinstance(value, datetime):
         return value.date()
     if value is None or isinstance(value, date):
         return value
     try:
-        return date.fromisoformat(value)
+        return date.fromisoformat(f"{value}-01" if _MONTH.fullmatch(value) else value)
     except ValueError as error:
         raise UsageError(f"{option} {value}: not a day; write it as 2026-11-03") from error
 
@@ -87,11 +104,9 @@ def ask_credits(
     bound = {"since": window.since, "until": window.until, "days_back": 0}
     if compare:
         bound |= {"since": window.before().since, "days_back": window.days, "turn": window.since}
-    moved = "charged_on < $turn" if compare else "false"
-    lines = (
-        f"SELECT *, resource_kind AS kind, resource_id AS run_id, {moved} AS is_before, "
-        "charged_on + CASE WHEN is_before THEN CAST($days_back AS INTEGER) ELSE 0 END AS charged_day "
-        "FROM credit_lines"
+    lines = _LINES.format(
+        moved="charged_on < $turn" if compare else "false",
+        counted="is_first_of_product" if "product" in dimensions.names else "line = 1",
     )
     return _ask(name, lines, "charged_on", dimensions, where, {**bound, **(params or {})})
 
@@ -102,9 +117,8 @@ def ask_runs(
 ) -> Question:  # fmt: skip
     """Return a question to `runs`, whose day is that of their creation (of a workflow run, else of its first run)."""
     dimensions = choose(by, OF_RUNS) if by else Dimensions(())
-    runs = "SELECT *, CAST(coalesce(created_at, initial_run_at) AT TIME ZONE 'UTC' AS DATE) AS created_on FROM runs"
     return _ask(
-        name, runs, "created_on", dimensions, where, {"since": window.since, "until": window.until, **(params or {})}
+        name, _RUNS, "created_on", dimensions, where, {"since": window.since, "until": window.until, **(params or {})}
     )
 
 

@@ -40,7 +40,7 @@ SELECT
     why,
     COLUMNS('^by_(.+)$') AS '\1',
     sum(credits) AS credits,
-    count(*) FILTER (WHERE line = 1) AS charged_runs
+    count(*) FILTER (WHERE is_counted) AS charged_runs
 FROM judged
 WHERE why IS NOT NULL AND credits > 0
 GROUP BY ALL
