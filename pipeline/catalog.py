@@ -217,7 +217,8 @@ class Lake:
         """Return a window of days. With `days` an open side is closed: by the newest day, and so many days before."""
         first, end = as_date(since, "--since"), as_date(until, "--until")
         if days is not None:
-            end = end or (self.newest_day()[0] or date.today()) + timedelta(days=1)  # noqa: DTZ011 — no runs: any day
+            newest = self.newest_day()[0] or date.today()  # noqa: DTZ011 — without runs any day will do
+            end = end or max(newest, first or newest) + timedelta(days=1)
             first = first or end - timedelta(days=days)
         return Window(first, end)
 

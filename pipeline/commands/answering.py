@@ -103,7 +103,8 @@ def _write_forecast(lake: Lake, arguments: argparse.Namespace, stream: TextIO) -
         return
     rows = [] if forecast is None else [asdict(forecast)]
     relation = lake.con.from_arrow(pa.Table.from_pylist(rows, schema=_FORECAST))
-    page = Page("Forecast of the month's credits", [] if forecast is None else [credit_summary.forecast_line(forecast)])
+    told = [] if forecast is None else [credit_summary.forecast_line(forecast)]
+    page = Page("Forecast of the month's credits", [*told, credit_summary.freshness(lake)])
     write_relation(relation, format=arguments.format, stream=stream, page=page)
 
 
