@@ -19,7 +19,7 @@ import pyarrow as pa
 from pipeline.errors import UsageError
 from pipeline.kinds import KINDS
 from pipeline.lake import existing_lake
-from pipeline.ledger import LedgerFiles
+from pipeline.ledger import LedgerFiles, Stamp
 from pipeline.reports import read_sql
 from pipeline.reports.changes import Change, find_changes
 from pipeline.reports.credit_questions import (
@@ -72,6 +72,7 @@ class Lake:
         self.con.execute("SET TimeZone = 'UTC'; SET python_enable_replacements = false")
         self.con.register("documented_reasons", _documented_reasons())
         self._is_to_be_locked = locked
+        self._newest: tuple[dict[str, Stamp], date | None, bool] | None = None
         self._seen: tuple[object, ...] | None = None
 
     def __enter__(self) -> Lake:
@@ -242,8 +243,11 @@ class Lake:
 
     def newest_day(self) -> tuple[date | None, bool]:
         """Return the newest day that a run was created on, and whether it was over when the API was last asked."""
-        ((day, fetched_on),) = self.sql(read_sql("newest_day")).fetchall()
-        return day, day is not None and fetched_on is not None and fetched_on > day
+        stamps = LedgerFiles(self.files).stamps()
+        if self._newest is None or self._newest[0] != stamps or self.files.moving_path.exists():
+            ((day, fetched_on),) = self.sql(read_sql("newest_day")).fetchall()
+            self._newest = (stamps, day, day is not None and fetched_on is not None and fetched_on > day)
+        return self._newest[1:]
 
     def _refresh(self) -> None:
         """Make the views anew where what they stand on has changed: the first files, new loads, a move under way."""

@@ -157,7 +157,8 @@ def test_what_changed_between_two_windows_is_found_with_its_place(lake: LakeFile
         lake,
         *runs(50, day=before, **by("Mail")), *runs(50, day=before, **by("Forms")),
         *runs(50, day=after, **by("Forms")),
-        *runs(30, day=after, **by("Mail", "2.0")), *runs(20, "FAILED", after, failureReason="ABORTED", **by("Mail", "2.0")),
+        *runs(30, day=after, **by("Mail", "2.0")),
+        *runs(20, "FAILED", after, failureReason="ABORTED", **by("Mail", "2.0")),
         # Outside both windows, and not ended.
         *runs(5, "FAILED", "2026-10-28"), *runs(5, "FAILED", "2026-11-15"), *runs(5, "PENDING", after),
     )  # fmt: skip
