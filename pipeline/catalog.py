@@ -70,7 +70,10 @@ class Lake:
         self.files = existing_lake(path)
         self.con = duckdb.connect()
         self.con.execute("SET TimeZone = 'UTC'; SET python_enable_replacements = false")
-        self.con.register("documented_reasons", _documented_reasons())
+        self.con.execute(
+            "CREATE TABLE documented_reasons AS SELECT unnest($kinds) AS kind, unnest($reasons) AS reason",
+            _documented_reasons(),
+        )
         self._is_to_be_locked = locked
         self._newest: tuple[dict[str, Stamp], date | None, bool] | None = None
         self._seen: tuple[object, ...] | None = None
@@ -255,7 +258,7 @@ class Lake:
         ledger = LedgerFiles(files).current_paths()
         seen = (
             bool(files.day_paths()),
-            *(_stamp(path) for path in (files.moving_path, files.dead_letters_path, files.loads_folder)),
+            *map(_stamp, (files.moving_path, files.version_path, files.dead_letters_path, files.loads_folder)),
             ledger,
         )
         if seen == self._seen:
@@ -280,6 +283,15 @@ class Lake:
         self.con.execute("SET enable_external_access = false; SET lock_configuration = true")
         self._is_to_be_locked = False
 
+    def _stored_runs(self, glob: str) -> duckdb.DuckDBPyRelation:
+        if self.files.is_current():
+            return self.con.read_parquet(glob, hive_partitioning=False)
+        # Files of an earlier version lack columns; matching by name opens every file first, so only then.
+        old = self.con.read_parquet(glob, hive_partitioning=False, union_by_name=True)
+        old.create_view("old_runs", replace=True)
+        self.con.register("no_runs", RUNS_FILE_SCHEMA.empty_table())
+        return self.con.sql("FROM no_runs UNION ALL BY NAME FROM old_runs")
+
     def _create_view(self, name: str, paths: list[str], schema: pa.Schema) -> None:
         if not paths:
             self.con.register(f"no_{name}", schema.empty_table())
@@ -292,7 +304,7 @@ class Lake:
         columns = ", ".join(RUN_COLUMNS)
         if has_files:
             glob = str(self.files.runs_folder / "day=*" / "*.parquet")
-            stored = self.con.read_parquet(glob, hive_partitioning=False)
+            stored = self._stored_runs(glob)
         else:
             self.con.register("no_runs", RUNS_FILE_SCHEMA.empty_table())
             stored = self.con.table("no_runs")
@@ -319,6 +331,7 @@ def _stamp(path: Path) -> object:
     return (stat.st_mtime_ns, stat.st_ino, stat.st_size)
 
 
-def _documented_reasons() -> pa.Table:
+def _documented_reasons() -> dict[str, list[str]]:
+    """Return kinds and reasons, pair by pair. Not as an Arrow table: making one of Python lists imports pandas."""
     pairs = [(kind.object, reason) for kind in KINDS for reason in sorted(kind.failure_reasons)]
-    return pa.table({"kind": [kind for kind, _ in pairs], "reason": [reason for _, reason in pairs]})
+    return {"kinds": [kind for kind, _ in pairs], "reasons": [reason for _, reason in pairs]}
