@@ -1,7 +1,7 @@
 """Reports on failures and latency: dimensions, messages folded into groups, what changed, times without reviews."""
 
 import os
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 from pipeline.catalog import Lake
 from pipeline.errors import UsageError
 from pipeline.lake import LakeFiles
+from pipeline.sandbox.world import World
 from tests.conftest import classify, land
 
 _NUMBERS = count()
@@ -247,3 +248,33 @@ def test_latency_by_other_dimensions_within_a_window(lake: LakeFiles) -> None:
     land(lake, took(10, **by("Mail")), took(20, **by("Forms")), took(60, **by("Mail")), *runs(1, day="2026-12-01"))
     options = {"by": "processor", "until": "2026-12"}
     assert latency(lake, "processor", "runs", "p50", **options) == [("Forms", 1, 20.0), ("Mail", 2, 35.0)]
+
+
+# Against the world
+
+
+@pytest.mark.parametrize("seed", [1, 6])
+def test_failures_are_those_that_the_world_knows(lake: LakeFiles, seed: int) -> None:
+    world = World(seed=seed, runs=150)
+    right = world.answers()
+    land(
+        lake,
+        *(world.detail(run_id, "url") for run_id in world.run_ids()),
+        fetched_at=datetime(2026, 11, 21, tzinfo=UTC),
+    )
+    with Lake(lake.folder) as catalog:
+        names = ("kind", "reason", "is_total", "failed", "ended", "cancelled", "rejected", "unfinished")
+        relation = catalog.failures()
+        found = [tuple(row[relation.columns.index(name)] for name in names) for row in relation.fetchall()]
+    assert {(kind, reason): failed for kind, reason, is_total, failed, *_ in found if not is_total} == right.failures
+
+    def of(kind: str, *statuses: str) -> int:
+        return sum(right.statuses.get((kind, status), 0) for status in statuses)
+
+    ends = ("PROCESSED", "FAILED", "CANCELLED", "REJECTED")
+    for kind, _reason, is_total, *counts in found:
+        if is_total:
+            assert counts == [
+                of(kind, "FAILED"), of(kind, "PROCESSED", "FAILED"), of(kind, "CANCELLED"), of(kind, "REJECTED"),
+                sum(runs for (other, status), runs in right.statuses.items() if other == kind and status not in ends),
+            ]  # fmt: skip
