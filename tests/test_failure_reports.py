@@ -37,21 +37,20 @@ PDF = {"object": "file", "id": "file_1", "name": "a.pdf", "type": "PDF", "create
 # By what
 
 
-@pytest.mark.parametrize(
-    ("dimension", "expected"),
-    [
-        ("kind", [("classify_run", 3, 10)]),
-        ("processor", [("Mail", 2, 4), (None, 1, 6)]),
-        ("version", [("1.0", 0, 2), ("2.0", 2, 2), (None, 1, 6)]),
-        ("file_type", [("PDF", 1, 4), (None, 2, 6)]),
-        ("day", [(date(2026, 11, 2), 2, 8), (date(2026, 11, 9), 1, 2)]),
-        ("week", [(date(2026, 11, 2), 2, 8), (date(2026, 11, 9), 1, 2)]),
-        ("month", [(date(2026, 11, 1), 3, 10)]),
-        ("metadata.team", [("ops", 0, 2), (None, 3, 8)]),
-        ("all", [("all", 3, 10)]),
-    ],
-)
-def test_failures_by_one_dimension(lake: LakeFiles, dimension: str, expected: list[Any]) -> None:
+PLACES: dict[str, list[Any]] = {
+    "kind": [("classify_run", 3, 10)],
+    "processor": [("Mail", 2, 4), (None, 1, 6)],
+    "version": [("1.0", 0, 2), ("2.0", 2, 2), (None, 1, 6)],
+    "file_type": [("PDF", 1, 4), (None, 2, 6)],
+    "day": [(date(2026, 11, 2), 2, 8), (date(2026, 11, 9), 1, 2)],
+    "week": [(date(2026, 11, 2), 2, 8), (date(2026, 11, 9), 1, 2)],
+    "month": [(date(2026, 11, 1), 3, 10)],
+    "metadata.team": [("ops", 0, 2), (None, 3, 8)],
+    "all": [("all", 3, 10)],
+}
+
+
+def test_failures_by_one_dimension(lake: LakeFiles) -> None:
     land(
         lake,
         *runs(2, **by("Mail"), metadata={"team": "ops"}), *runs(2, "FAILED", **by("Mail", "2.0")),
@@ -59,12 +58,12 @@ def test_failures_by_one_dimension(lake: LakeFiles, dimension: str, expected: li
         *runs(1, "CANCELLED"), *runs(1, "PENDING"),
     )  # fmt: skip
     with Lake(lake.folder) as catalog:
-        relation = catalog.failures(dimension)
-        assert relation.columns[:3] == [dimension, "failed", "ended"]
-        assert [row[:3] for row in relation.fetchall()] == expected
-        assert [row[:2] for row in catalog.failures([dimension, "reason"]).fetchall() if row[2]] == [
-            (place, None) for place, *_ in expected
-        ]
+        for dimension, expected in PLACES.items():
+            relation = catalog.failures(dimension)
+            assert relation.columns[:3] == [dimension, "failed", "ended"]
+            assert [row[:3] for row in relation.fetchall()] == expected
+            totals = [row[:2] for row in catalog.failures([dimension, "reason"]).fetchall() if row[2]]
+            assert totals == [(place, None) for place, *_ in expected]
 
 
 def test_a_reason_is_counted_within_each_place_of_the_other_dimensions(lake: LakeFiles) -> None:
@@ -100,33 +99,35 @@ def test_failures_are_narrowed_by_window_and_condition(lake: LakeFiles) -> None:
 # Messages
 
 
-@pytest.mark.parametrize(
-    ("message", "pattern"),
-    [
-        ("Page 12 of 300 is 1.5 MB", "Page <n> of <n> is <n> MB"),
-        ("at 2026-11-02 09:30:15", "at <n>-<n>-<n> <n>"),
-        ("run exr_F5yPCnu5fWefsaoxiMAU failed", "run <id> failed"),
-        ("see workflow_run_2FGdw8-WhzIE_6mHGHPT.", "see <id>."),
-        ("id 123e4567-e89b-12d3-a456-426614174000!", "id <id>!"),
-        ("hash 9f86d081884c7d65", "hash <id>"),
-        ('file "Q3 report (final)" is locked', "file <name> is locked"),
-        ("the classifier 'Mail room' is gone", "the classifier <name> is gone"),
-        ("don't know what it's for", "don't know what it's for"),
-        ("cannot open scan_0017.TIFF", "cannot open <file>"),
-        ("cannot open a b.pdf", "cannot open <file>"),
-        ("processor Mail is busy", "processor <processor> is busy"),
-        ("TOO_LARGE for snake_case words", "TOO_LARGE for snake_case words"),
-        ("", ""),
-        (None, None),
-    ],
-)
-def test_messages_are_folded(lake: LakeFiles, message: str | None, pattern: str | None) -> None:
+FOLDED = [
+    ("Page 12 of 300 is 1.5 MB", "Page <n> of <n> is <n> MB"),
+    ("at 2026-11-02 09:30:15", "at <n>-<n>-<n> <n>"),
+    ("run exr_F5yPCnu5fWefsaoxiMAU failed", "run <id> failed"),
+    ("see workflow_run_2FGdw8-WhzIE_6mHGHPT.", "see <id>."),
+    ("id 123e4567-e89b-12d3-a456-426614174000!", "id <id>!"),
+    ("hash 9f86d081884c7d65", "hash <id>"),
+    ('file "Q3 report (final)" is locked', "file <name> is locked"),
+    ("the classifier 'Mail room' is gone", "the classifier <name> is gone"),
+    ("don't know what it's for", "don't know what it's for"),
+    ("cannot open scan_0017.TIFF", "cannot open <file>"),
+    ("cannot open a b.pdf", "cannot open <file>"),
+    ("processor Mail is busy", "processor <processor> is busy"),
+    ("TOO_LARGE for snake_case words", "TOO_LARGE for snake_case words"),
+    ("", ""),
+    (None, None),
+]
+
+
+def test_messages_are_folded(lake: LakeFiles) -> None:
     file = {**PDF, "name": "a b.pdf"}
-    land(lake, *runs(1, "FAILED", failureMessage=message, file=file, **by("Mail")))
+    failed: list[dict[str, Any]] = []
+    for number, (message, _) in enumerate(FOLDED):
+        fields = {"failureMessage": message, "file": file, "metadata": {"case": str(number)}}
+        failed += runs(1, "FAILED", **fields, **by("Mail"))
+    land(lake, *failed)
     with Lake(lake.folder) as catalog:
-        relation = catalog.failure_messages()
-        (row,) = relation.fetchall()
-        assert dict(zip(relation.columns, row, strict=True))["pattern"] == pattern
+        rows = catalog.failure_messages(["metadata.case"], most=100).fetchall()
+    assert {FOLDED[int(row[0])][0]: row[1] for row in rows} == dict(FOLDED)
 
 
 def test_messages_that_differ_in_numbers_ids_and_names_are_one_group_with_an_example(lake: LakeFiles) -> None:
