@@ -89,8 +89,14 @@ def test_reports_show_what_is_asked_for_each_in_its_words(called: Called) -> Non
     assert compared.splitlines()[2].split() == ["classify_run", "0.3", "1.5", "-1.2", "−80.0", "%", "██████████"]
     assert "2026-11-03 to 2026-11-03, beside 2026-11-02 to 2026-11-02: 1 days each." in compared
     failures = shown("failures")
-    for words in ("By week:", "What changed:", "33.3 % failed of 3, no of 0 before", "Messages"):
+    for words in ("The trend:", "What changed:", "33.3 % failed of 3, no of 0 before", "Messages"):
         assert words in failures
+    trend = shown("failures", "--show", "trend").splitlines()
+    assert trend[2].split() == ["2026-11-02", "1", "3", "33.3", "%", "██████████", "6.1", "%", "to", "79.2", "%"]
+    trend = shown("failures", "--show", "trend", "--by", "day").splitlines()
+    assert [line.split()[:3] for line in trend[2:4]] == [["2026-11-02", "1", "2"], ["2026-11-03", "0", "1"]]
+    messages = shown("failures", "--show", "messages", "--by", "reason").splitlines()
+    assert messages[2].split()[:2] == ["1", "ODD_REASON"]
     latency = shown("latency").splitlines()
     # Each took a minute, but the one created on the 3rd, which changed before that.
     assert latency[2].split() == ["classify_run", "2", "60.0", "██████████", "60.0", "60.0", "60.0", "60.0", "1"]

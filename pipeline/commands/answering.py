@@ -14,6 +14,7 @@ from pipeline.html import Page
 from pipeline.layout import write_notes
 from pipeline.render import write_relation
 from pipeline.reports.credit_questions import costliest_question, daily_question, unknown_question, wasted_question
+from pipeline.reports.dimensions import TIMES
 from pipeline.reports.failure_questions import changes_question, messages_question
 from pipeline.reports.failure_questions import failures_question as of_failures
 from pipeline.reports.failure_questions import latency_question as of_latency
@@ -147,7 +148,7 @@ def write_failures(lake: Lake, arguments: argparse.Namespace, stream: TextIO) ->
         return
     parts = {
         "rates": ("", _write_rates),
-        "trend": ("\nBy week:\n\n", _write_trend),
+        "trend": ("\nThe trend:\n\n", _write_trend),
         "changes": ("\nWhat changed:\n\n", _write_changes),
         "messages": ("\nMessages, those that differ in numbers, IDs and names as one:\n\n", _write_messages),
     }
@@ -167,7 +168,8 @@ def _write_rates(lake: Lake, arguments: argparse.Namespace, stream: TextIO) -> N
 
 def _write_trend(lake: Lake, arguments: argparse.Namespace, stream: TextIO) -> None:
     window = lake.window(arguments.since, arguments.until)
-    failure_summary.write_trend(lake, stream, window=window, where=arguments.where)
+    time = next((name for name in _by(arguments) if name in TIMES), "week")
+    failure_summary.write_trend(lake, stream, time=time, window=window, where=arguments.where)
 
 
 def _write_changes(lake: Lake, arguments: argparse.Namespace, stream: TextIO) -> None:
@@ -178,7 +180,8 @@ def _write_changes(lake: Lake, arguments: argparse.Namespace, stream: TextIO) ->
 
 def _write_messages(lake: Lake, arguments: argparse.Namespace, stream: TextIO) -> None:
     window = lake.window(arguments.since, arguments.until)
-    question = messages_question(("kind",), most=arguments.most, window=window, where=arguments.where)
+    by = _by(arguments, ("kind",)) if arguments.show == "messages" else ("kind",)
+    question = messages_question(by, most=arguments.most, window=window, where=arguments.where)
     failure_summary.write_messages(lake.answer(question), stream)
 
 

@@ -96,7 +96,7 @@ def _add_failures(reports: Commands) -> None:
         "--show",
         choices=("all", "rates", "trend", "changes", "messages"),
         default="all",
-        help="rates; the trend by week; what changed since the window before (if none is given: 7 days); messages, "
+        help="rates; the trend by week (--by day or month); what changed since the window before (if none is given: 7 days); messages, "
         "alike ones as one (%(default)s; in other formats than a table: rates)",
     )
     parser.add_argument(
