@@ -6,5 +6,5 @@ QPS = 10.0
 """The pay-as-you-go plan's limit, in requests a second for the whole organization."""
 CONCURRENCY = 64
 SANDBOX_KEY = "sandbox"
-FORMATS = ("table", "csv", "json", "markdown", "parquet")
+FORMATS = ("table", "csv", "json", "markdown", "parquet", "html")
 """How answers can be written; the first if the user says nothing."""
