@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from pipeline import __version__
-from pipeline.commands import asking, export, loading, sandbox
+from pipeline.commands import asking, check, export, loading, sandbox
 from pipeline.commands.options import Run
 from pipeline.errors import PipelineError
 
@@ -68,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     asking.add_report(commands)
     asking.add_sql(commands)
     asking.add_status(commands)
+    check.add_check(commands)
     export.add_export(commands)
     sandbox.add_sandbox(commands)
     return parser

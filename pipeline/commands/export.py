@@ -26,7 +26,8 @@ def add_export(commands: Commands) -> None:
         help="write costs as a FOCUS dataset, or the lake as DuckDB, CSV or Parquet",
         description="Write the lake for other programs. Files are written whole or not at all, and never over another\n"
         "one unless --force says so.",
-        epilog="examples:\n  pipeline export focus --rate 0.0125 --output focus.parquet\n  pipeline export duckdb lake.duckdb",
+        epilog="examples:\n  pipeline export focus --rate 0.0125 --output focus.parquet\n"
+        "  pipeline export duckdb lake.duckdb",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -55,12 +56,14 @@ def _add_focus(shapes: Commands) -> None:
         "--billing",
         choices=("payg", "prepaid"),
         default="payg",
-        help="prepaid: the credits were bought before, so that usage bills nothing and costs all the same (%(default)s)",
+        help="prepaid: the credits were bought before; usage bills nothing, and costs all the same (%(default)s)",
     )
     parser.add_argument(
         "--account", default="extend", help="the billing account's ID, which the API does not tell (%(default)s)"
     )
-    parser.add_argument("--output", metavar="FILE", required=True, type=Path, help="a file that ends in .parquet or .csv")
+    parser.add_argument(
+        "--output", metavar="FILE", required=True, type=Path, help="a file that ends in .parquet or .csv"
+    )
     _add_common(parser)
 
 
@@ -79,8 +82,8 @@ def _add_duckdb(shapes: Commands) -> None:
 
 def _add_table(shapes: Commands, suffix: str) -> None:
     more = {
-        "csv": "Times are RFC 3339, what is nested is JSON. A text that a spreadsheet would take for a formula (it begins\n"
-        "with =, +, - or @) gets an apostrophe in front.",
+        "csv": "Times are RFC 3339, what is nested is JSON. A text that a spreadsheet would take for a formula (it\n"
+        "begins with =, +, - or @) gets an apostrophe in front.",
         "parquet": "One file, with the types that the lake has.",
     }
     parser = add_command(
@@ -109,8 +112,8 @@ def run_focus(arguments: argparse.Namespace) -> int:
     from pipeline.export.focus import export_focus, read_terms
 
     terms = read_terms(arguments.rate, arguments.list_rate, arguments.billing, arguments.account)
+    totals = export_focus(arguments.lake, arguments.output, terms, force=arguments.force)
     with Lake(arguments.lake) as lake:
-        totals = export_focus(lake, arguments.output, terms, force=arguments.force)
         ((unknown,),) = lake.sql("SELECT count(*) FROM unknown_credits").fetchall()
     _print_totals(arguments.output, totals)
     _tell_what_is_not_known(totals, unknown)
@@ -119,22 +122,18 @@ def run_focus(arguments: argparse.Namespace) -> int:
 
 def run_duckdb(arguments: argparse.Namespace) -> int:
     """Write a DuckDB database."""
-    from pipeline.catalog import Lake
     from pipeline.export.tables import export_database
 
-    with Lake(arguments.lake) as lake:
-        counts = export_database(lake, arguments.output, force=arguments.force)
+    counts = export_database(arguments.lake, arguments.output, force=arguments.force)
     print(f"{arguments.output}: {', '.join(f'{count:,} {table}' for table, count in counts.items())}")
     return 0
 
 
 def run_table(arguments: argparse.Namespace) -> int:
     """Write one of the lake's tables."""
-    from pipeline.catalog import Lake
     from pipeline.export.tables import export_table
 
-    with Lake(arguments.lake) as lake:
-        rows = export_table(lake, arguments.table, arguments.output, arguments.suffix, force=arguments.force)
+    rows = export_table(arguments.lake, arguments.table, arguments.output, arguments.suffix, force=arguments.force)
     print(f"{arguments.output}: {rows:,} rows of {arguments.table}")
     return 0
 
@@ -145,7 +144,11 @@ def _print_totals(path: Path, totals: FocusTotals) -> None:
     if not totals.charges:
         print(f"{path}: no charges, since the lake knows of no credits")
         return
-    months = totals.first_month if totals.first_month == totals.last_month else f"{totals.first_month} to {totals.last_month}"
+    months = (
+        totals.first_month
+        if totals.first_month == totals.last_month
+        else f"{totals.first_month} to {totals.last_month}"
+    )
     print(f"{path}: {totals.charges:,} charges of {months}, {shown(totals.credits)} credits, ", end="")
     print(f"{shown(totals.effective_cost)} USD, of which {shown(totals.billed_cost)} USD billed as used")
 

@@ -17,6 +17,8 @@ from pipeline.reports import read_sql
 if TYPE_CHECKING:
     import duckdb
 
+    from pipeline.catalog import Lake
+
 _MEMORY = "1GiB"
 _COPY = {
     ".csv": "COPY (FROM to_export) TO $path (FORMAT csv, HEADER)",
@@ -39,7 +41,11 @@ def replacing(path: Path, *, force: bool) -> Iterator[Path]:
     there already is a UsageError.
     """
     if path.is_dir() or (path.exists() and not force):
-        advice = "it is a folder; name a file in it" if path.is_dir() else "there already; --force puts the new one in its place"
+        advice = (
+            "it is a folder; name a file in it"
+            if path.is_dir()
+            else "there already; --force puts the new one in its place"
+        )
         raise UsageError(f"{path}: {advice}")
     durable.make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{durable.TEMPORARY_SUFFIX}")
@@ -57,16 +63,23 @@ def replacing(path: Path, *, force: bool) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def bounded_memory(con: duckdb.DuckDBPyConnection, folder: Path) -> Iterator[None]:
-    """Let what DuckDB works out stay within 1 GiB meanwhile; what does not fit goes to a folder of its own in `folder`."""
-    durable.make_folder(folder)
-    with tempfile.TemporaryDirectory(prefix=".export-", suffix=durable.TEMPORARY_SUFFIX, dir=folder) as spill:
-        con.execute("SET memory_limit = $limit", {"limit": _MEMORY})
-        con.execute("SET temp_directory = $folder", {"folder": spill})
-        try:
-            yield
-        finally:
-            con.execute("RESET memory_limit; RESET temp_directory")
+def bounded_lake(folder: Path | str, spill_in: Path) -> Iterator[Lake]:
+    """Open a lake whose answers are worked out within 1 GiB; what does not fit goes to a folder in `spill_in`.
+
+    DuckDB cannot change that folder once it has used it, so the lake is not one that somebody else has open.
+    """
+    from pipeline.catalog import Lake
+
+    with contextlib.ExitStack() as stack:
+        lake = Lake(folder)
+        durable.make_folder(spill_in)
+        spill = tempfile.TemporaryDirectory(prefix=".export-", suffix=durable.TEMPORARY_SUFFIX, dir=spill_in)
+        settings = {"memory_limit": _MEMORY, "temp_directory": stack.enter_context(spill)}
+        stack.enter_context(lake)
+        for name, value in settings.items():
+            lake.con.execute(f"SET {name} = $value", {"value": value})
+        lake.con.execute("SET preserve_insertion_order = false")
+        yield lake
 
 
 def copy_relation(con: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelation, path: Path, suffix: str) -> None:
@@ -76,6 +89,11 @@ def copy_relation(con: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelat
         relation = _as_csv_cells(relation)
     relation.create_view("to_export", replace=True)
     con.execute(_COPY[suffix], {"path": str(path)})
+
+
+def written_rows(con: duckdb.DuckDBPyConnection, path: Path, suffix: str) -> duckdb.DuckDBPyRelation:
+    """Return what stands in a file that was written; of CSV all as text."""
+    return con.read_csv(str(path), all_varchar=True) if suffix == ".csv" else con.read_parquet(str(path))
 
 
 def _as_csv_cells(relation: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
@@ -91,4 +109,6 @@ def _as_csv_cells(relation: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
             return FunctionExpression("csv_json", column).alias(name)
         return column
 
-    return relation.select(*(cell(name, str(type_)) for name, type_ in zip(relation.columns, relation.types, strict=True)))
+    return relation.select(
+        *(cell(name, str(type_)) for name, type_ in zip(relation.columns, relation.types, strict=True))
+    )

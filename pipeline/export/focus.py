@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UsageError
-from pipeline.export.files import bounded_memory, copy_relation, format_of, replacing
+from pipeline.export.files import bounded_lake, copy_relation, format_of, replacing, written_rows
 from pipeline.reports import read_sql
 
 if TYPE_CHECKING:
@@ -88,18 +88,17 @@ def focus(lake: Lake, terms: Terms) -> duckdb.DuckDBPyRelation:
     return lake.sql(read_sql("focus"))
 
 
-def export_focus(lake: Lake, path: Path, terms: Terms, *, force: bool = False) -> FocusTotals:
-    """Write the dataset to a file that ends in .csv or .parquet; return what the file comes to."""
+def export_focus(folder: Path | str, path: Path, terms: Terms, *, force: bool = False) -> FocusTotals:
+    """Write a lake's dataset to a file that ends in .csv or .parquet; return what the file comes to."""
     suffix = format_of(path)
-    with replacing(path, force=force) as temporary, bounded_memory(lake.con, path.parent):
+    with replacing(path, force=force) as temporary, bounded_lake(folder, path.parent) as lake:
         copy_relation(lake.con, focus(lake, terms), temporary, suffix)
         return _read_totals(lake.con, temporary, suffix)
 
 
 def _read_totals(con: duckdb.DuckDBPyConnection, path: Path, suffix: str) -> FocusTotals:
     """Add up what stands in the file, not what should."""
-    written = con.read_parquet(str(path)) if suffix == ".parquet" else con.read_csv(str(path), all_varchar=True)
-    written.create_view("focus_written", replace=True)
+    written_rows(con, path, suffix).create_view("focus_written", replace=True)
     rows: list[tuple[Any, ...]] = con.sql(read_sql("focus_totals")).fetchall()
     undated = {basis: credits for basis, _, credits, *_ in rows if basis != "created"}
     months = [month for *_, first, last in rows for month in (first, last)]
