@@ -7,6 +7,8 @@ Where another version of pyarrow wrote the file that need not be so; there the s
 
 from __future__ import annotations
 
+import operator
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +21,15 @@ from pipeline.lake import LakeFiles
 from pipeline.lake import _parquet_bytes as parquet_bytes  # the one way in which the lake's files are written
 from pipeline.schema import DEAD_LETTERS_SCHEMA, LOADS_SCHEMA, RUNS_FILE_SCHEMA
 
+_WRITERS = re.compile(r"parquet-cpp-arrow version \d+\.\d+\.\d+\S*")
+
 
 @dataclass(frozen=True, slots=True)
 class FileState:
     """What became of reading one file. `name` is relative to the lake.
 
     `damage` is why it cannot be trusted and `is_readable` whether its rows can all the same; `not_whole` is what its
-    schema lacks of the declared one; `is_alike` whether its rows written again gave the same bytes.
+    schema lacks of the declared one; `is_unlike` whether its rows written again gave other bytes, which may be right.
     """
 
     path: Path
@@ -34,7 +38,7 @@ class FileState:
     damage: str | None = None
     not_whole: str | None = None
     is_readable: bool = True
-    is_alike: bool = True
+    is_unlike: bool = False
 
 
 def iter_files(lake: LakeFiles) -> Iterator[tuple[Path, pa.Schema]]:
@@ -73,10 +77,10 @@ def read_state(lake: LakeFiles, path: Path, schema: pa.Schema) -> FileState | No
     if not_whole is not None:
         return FileState(path, name, len(table), not_whole=not_whole, is_readable=not _clashes(table.schema, schema))
     try:
-        damage, is_alike = _footer_damage(content, table, metadata, schema)
+        damage, is_same = _footer_damage(content, table, metadata, schema)
     except (pa.ArrowException, ValueError, OverflowError) as error:
-        damage, is_alike = f"its footer cannot be read ({_one_line(error)})", False
-    return FileState(path, name, len(table), damage=damage, is_alike=is_alike)
+        damage, is_same = f"its footer cannot be read ({_one_line(error)})", False
+    return FileState(path, name, len(table), damage=damage, is_unlike=not is_same and damage is None)
 
 
 def _one_line(error: Exception) -> str:
@@ -113,7 +117,7 @@ def _footer_damage(
     with pq.ParquetFile(pa.BufferReader(again)) as file:
         ours = file.metadata
     if metadata.created_by != ours.created_by:
-        if not metadata.created_by.startswith("parquet-cpp-arrow version "):
+        if not _WRITERS.fullmatch(metadata.created_by):
             return f"its footer names {metadata.created_by!r} as its writer", False
         return _other_statistics(metadata, ours), False
     if bytes(parquet_bytes(plain.cast(_with_texts_of(table.schema, declared)))) != content:
@@ -129,8 +133,9 @@ def _with_texts_of(found: pa.Schema, declared: pa.Schema) -> pa.Schema:
     return pa.schema(fields, metadata=found.metadata)
 
 
-def _texts(schema: pa.Schema) -> str:
-    return repr([_text(each) for each in (schema.metadata, *(field.metadata for field in schema))])
+def _texts(schema: pa.Schema) -> bytes:
+    texts = [_text(each) for each in (schema.metadata, *(field.metadata for field in schema))]
+    return b"\0".join(part for text in texts for pair in sorted(text.items()) for part in pair)
 
 
 def _text(metadata: dict[bytes, bytes] | None) -> dict[bytes, bytes]:
@@ -138,19 +143,9 @@ def _text(metadata: dict[bytes, bytes] | None) -> dict[bytes, bytes]:
     return {key: value for key, value in (metadata or {}).items() if key != b"PARQUET:field_id"}
 
 
-def _is_flipped(found: str, declared: str) -> bool:
-    """Tell a flipped byte from the descriptions of another version of this program, which differ in more."""
-    if len(found) == len(declared):
-        return 0 < sum(one != other for one, other in zip(found, declared, strict=True)) <= 2
-    # A byte that is no printable character is written as an escape of up to six.
-    return (
-        abs(len(found) - len(declared)) <= 5
-        and _common(found, declared) + _common(found[::-1], declared[::-1]) >= min(len(found), len(declared)) - 2
-    )
-
-
-def _common(one: str, other: str) -> int:
-    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+def _is_flipped(found: bytes, declared: bytes) -> bool:
+    """Tell a flipped byte (of base64, so two here) from another version's descriptions, which differ in more."""
+    return len(found) == len(declared) and sum(map(operator.ne, found, declared)) <= 2
 
 
 def _other_statistics(found: pq.FileMetaData, ours: pq.FileMetaData) -> str | None:
