@@ -33,7 +33,7 @@ CHARGES = (
 LEDGER = (
     "resource_kind, resource_id, product, unit, quantity, credits, basis, charged_on, caused_by_run_id, processor_id, "
     "processor_name, processor_version, workspace_id, file_id, file_name, file_type, source, metadata, status, "
-    "caused_by_kind, caused_by_status, charged_at, line"
+    "caused_by_kind, caused_by_status, charged_at, line, is_first_of_product"
 )
 LOADS = (
     "load_id, command, source, base_url, workspace_id, state, error, started_at, ended_at, seconds, requested, landed, "

@@ -73,8 +73,9 @@ def _add_duckdb(shapes: Commands) -> None:
         "duckdb",
         run_duckdb,
         "a DuckDB database with all tables, for BI tools",
-        more="The tables are copied: the file stands alone and stays as it is. The reports are views in it.",
-        examples='  pipeline export duckdb lake.duckdb\n  duckdb lake.duckdb "FROM credits"',
+        more="The tables are copied: the file stands alone and stays as it is. The views credits_by_day and\n"
+        "failures_by_day are over them.",
+        examples='  pipeline export duckdb lake.duckdb\n  duckdb lake.duckdb "FROM credits_by_day"',
     )
     parser.add_argument("output", metavar="FILE", type=Path, help="the database to write")
     _add_common(parser)
@@ -112,7 +113,7 @@ def run_focus(arguments: argparse.Namespace) -> int:
     from pipeline.export.focus import export_focus, read_terms
 
     terms = read_terms(arguments.rate, arguments.list_rate, arguments.billing, arguments.account)
-    totals = export_focus(arguments.lake, arguments.output, terms, force=arguments.force)
+    totals = export_focus(arguments.lake, arguments.output, terms, force=arguments.force, tell=warn)
     with Lake(arguments.lake) as lake:
         ((unknown,),) = lake.sql("SELECT count(*) FROM unknown_credits").fetchall()
     _print_totals(arguments.output, totals)
@@ -124,7 +125,7 @@ def run_duckdb(arguments: argparse.Namespace) -> int:
     """Write a DuckDB database."""
     from pipeline.export.tables import export_database
 
-    counts = export_database(arguments.lake, arguments.output, force=arguments.force)
+    counts = export_database(arguments.lake, arguments.output, force=arguments.force, tell=warn)
     print(f"{arguments.output}: {', '.join(f'{count:,} {table}' for table, count in counts.items())}")
     return 0
 
@@ -133,7 +134,9 @@ def run_table(arguments: argparse.Namespace) -> int:
     """Write one of the lake's tables."""
     from pipeline.export.tables import export_table
 
-    rows = export_table(arguments.lake, arguments.table, arguments.output, arguments.suffix, force=arguments.force)
+    rows = export_table(
+        arguments.lake, arguments.table, arguments.output, arguments.suffix, force=arguments.force, tell=warn
+    )
     print(f"{arguments.output}: {rows:,} rows of {arguments.table}")
     return 0
 

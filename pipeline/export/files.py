@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from pipeline.catalog import Lake
 
+Tell = Callable[[str], None]
 _MEMORY = "1GiB"
 _COPY = {
     ".csv": "COPY (FROM to_export) TO $path (FORMAT csv, HEADER)",
@@ -63,10 +64,11 @@ def replacing(path: Path, *, force: bool) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def bounded_lake(folder: Path | str, spill_in: Path) -> Iterator[Lake]:
+def bounded_lake(folder: Path | str, spill_in: Path, *, tell: Tell) -> Iterator[Lake]:
     """Open a lake whose answers are worked out within 1 GiB; what does not fit goes to a folder in `spill_in`.
 
-    DuckDB cannot change that folder once it has used it, so the lake is not one that somebody else has open.
+    DuckDB cannot change that folder once it has used it, so the lake is not one that somebody else has open. Of a large
+    lake the credit ledger is brought up to date first.
     """
     from pipeline.catalog import Lake
 
@@ -79,6 +81,7 @@ def bounded_lake(folder: Path | str, spill_in: Path) -> Iterator[Lake]:
         for name, value in settings.items():
             lake.con.execute(f"SET {name} = $value", {"value": value})
         lake.con.execute("SET preserve_insertion_order = false")
+        lake.keep_ledger(tell=tell)
         yield lake
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UsageError
-from pipeline.export.files import bounded_lake, copy_relation, format_of, replacing, written_rows
+from pipeline.export.files import Tell, bounded_lake, copy_relation, format_of, replacing, written_rows
 from pipeline.reports import read_sql
 
 if TYPE_CHECKING:
@@ -88,10 +88,12 @@ def focus(lake: Lake, terms: Terms) -> duckdb.DuckDBPyRelation:
     return lake.sql(read_sql("focus"))
 
 
-def export_focus(folder: Path | str, path: Path, terms: Terms, *, force: bool = False) -> FocusTotals:
+def export_focus(
+    folder: Path | str, path: Path, terms: Terms, *, force: bool = False, tell: Tell = lambda _message: None
+) -> FocusTotals:
     """Write a lake's dataset to a file that ends in .csv or .parquet; return what the file comes to."""
     suffix = format_of(path)
-    with replacing(path, force=force) as temporary, bounded_lake(folder, path.parent) as lake:
+    with replacing(path, force=force) as temporary, bounded_lake(folder, path.parent, tell=tell) as lake:
         copy_relation(lake.con, focus(lake, terms), temporary, suffix)
         return _read_totals(lake.con, temporary, suffix)
 

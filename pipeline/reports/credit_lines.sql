@@ -130,7 +130,8 @@ flat AS (
     SELECT
         * EXCLUDE (charges, credits),
         unnest(charges) AS charge,
-        unnest(range(1, len(charges) + 1)) AS line
+        unnest(range(1, len(charges) + 1)) AS line,
+        list_transform(charges, lambda charge: charge.product) AS products
     FROM lines
 )
 SELECT
@@ -157,6 +158,7 @@ SELECT
     caused_by_status,
     charged_at,
     line,
+    line = 1 OR list_position(products, charge.product) IS NOT DISTINCT FROM line AS is_first_of_product,
     CASE
         WHEN basis <> 'unknown' THEN NULL
         WHEN status IS NULL OR status NOT IN ('PROCESSED', 'FAILED', 'REJECTED', 'CANCELLED') THEN 'not finished'

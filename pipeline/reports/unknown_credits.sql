@@ -7,7 +7,8 @@ SELECT
     unknown_why AS why,
     charged_on AS created_on,
     * EXCLUDE (
-        resource_kind, resource_id, product, unit, quantity, credits, basis, charged_on, charged_at, line, unknown_why
+        resource_kind, resource_id, product, unit, quantity, credits, basis, charged_on, charged_at, line,
+        is_first_of_product, unknown_why
     )
 FROM credit_lines
 WHERE basis = 'unknown'
