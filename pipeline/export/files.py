@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pipeline.catalog import Lake
 
 Tell = Callable[[str], None]
+
 _MEMORY = "1GiB"
 _COPY = {
     ".csv": "COPY (FROM to_export) TO $path (FORMAT csv, HEADER)",

@@ -32,7 +32,8 @@ def export_database(
     """Write a DuckDB database that stands alone; return the number of rows of each table.
 
     It holds the lake's tables as tables, copied: whoever opens it needs neither the lake nor this package, and it stays
-    as it was on the day. `credits_by_day` and `failures_by_day` are views over them. Its format is that of DuckDB 1.2, which older tools read.
+    as it was on the day. `credits_by_day` and `failures_by_day` are views over them. Its format is that of DuckDB 1.2,
+    which older tools read.
     """
     with replacing(path, force=force) as temporary, bounded_lake(folder, path.parent, tell=tell) as lake:
         lake.con.execute("ATTACH $path AS exported (STORAGE_VERSION 'v1.2.0')", {"path": str(temporary)})
