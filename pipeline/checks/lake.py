@@ -13,9 +13,9 @@ from pipeline.checks import parquet_files, raw_logs, tables
 from pipeline.checks.findings import FIRST_FEW, Finding, finding
 from pipeline.checks.parquet_files import FileState
 from pipeline.checks.raw_logs import LogState
-from pipeline.durable import TEMPORARY_SUFFIX
 from pipeline.errors import LakeDamagedError
 from pipeline.lake import LakeFiles
+from pipeline.ledger import LedgerFiles
 
 _MEMORY_LIMIT = "1GiB"
 _TRIES = 3
@@ -61,16 +61,50 @@ def _check_once(lake: LakeFiles, now: datetime) -> Checked:
         tempfile.TemporaryDirectory(prefix="pipeline-check-") as spill,
         duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": spill}) as con,
     ):
-        tables.create_views(con, checked.files)
+        ledger_paths = LedgerFiles(lake).current_paths()
+        tables.create_views(con, checked.files, ledger_paths)
         landed = {load_id: size or 0 for load_id, size in con.sql("SELECT load_id, raw_bytes FROM loads").fetchall()}
         checked.logs = raw_logs.read_logs(lake, con, landed)
         checked.findings += _check_files(lake, checked)
-        checked.findings += [tables.run_check(con, check, now=now) for check in tables.CHECKS]
+        checked.findings += _check_tables(con, checked, ledger_paths, now)
         checked.findings[_AFTER_FILES:_AFTER_FILES] = _check_logs(lake, con, checked.logs)
     return checked
 
 
 _AFTER_FILES = 5
+
+
+def _check_tables(
+    con: duckdb.DuckDBPyConnection, checked: Checked, ledger_paths: list[str] | None, now: datetime
+) -> Iterator[Finding]:
+    is_large = sum(state.rows for state in checked.files) > tables.ROWS_IN_MEMORY
+    for check in tables.CHECKS:
+        if check.sql != "ledger":
+            yield tables.run_check(con, check, now=now)
+        elif is_large and ledger_paths is None:
+            yield Finding(
+                check.check, "note", "not asked: of a large lake, `pipeline report credits` must work it out first"
+            )
+        else:
+            yield tables.run_check(con, check, now=now)
+            yield _check_kept_ledger(con, ledger_paths, is_large)
+
+
+def _check_kept_ledger(con: duckdb.DuckDBPyConnection, paths: list[str] | None, is_large: bool) -> Finding:
+    name = "ledger kept"
+    if paths is None:
+        return Finding(name, "ok", "no ledger beside the lake speaks for it")
+    try:
+        kept = con.read_parquet(paths, hive_partitioning=False)
+        lines, credits = kept.aggregate("count(*), sum(credits)").fetchall()[0]
+        if is_large:
+            return Finding(name, "ok", f"the ledger beside the lake can be read: {lines:,} lines")
+        if (lines, credits) == con.table("credit_lines").aggregate("count(*), sum(credits)").fetchall()[0]:
+            return Finding(name, "ok", f"the ledger beside the lake is what its runs give: {lines:,} lines")
+        offender = f"{lines:,} lines of {credits} credits"
+    except duckdb.Error as error:
+        offender = " ".join(str(error).split())[:200]
+    return Finding(name, "broken", "the ledger beside the lake is not what its runs give", 1, (offender,))
 
 
 # Files
@@ -175,8 +209,3 @@ def _check_kept(lake: LakeFiles, con: duckdb.DuckDBPyConnection) -> Finding:
         return Finding("raw log kept", "ok", "every run could be made anew from the raw log")
     message = f"{count:,} runs could not be made anew: the raw log has no payload of theirs (not kept, pruned or lost)"
     return Finding("raw log kept", "note", message, count, (*offenders, *gone)[:FIRST_FEW])
-
-
-def temporaries(lake: LakeFiles) -> list[str]:
-    """Return what writers that died left behind; the next writer takes it away."""
-    return [path.name for path in lake.folder.glob(f".*{TEMPORARY_SUFFIX}")]

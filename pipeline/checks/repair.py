@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import durable
 from pipeline.checks.lake import Checked, check_lake
+from pipeline.checks.tables import read_check
 from pipeline.errors import LakeDamagedError, UsageError
 from pipeline.flatten import Row
 from pipeline.lake import LakeFiles, Move
 from pipeline.landing import finish_moves
+from pipeline.ledger import LedgerFiles
 from pipeline.loads import recover
 from pipeline.merge import day_of, merge_rows
 from pipeline.rebuild import rebuild_lake
@@ -40,6 +44,9 @@ def repair_lake(lake: LakeFiles, checked: Checked, *, tell: Tell) -> Checked:
             finish_moves(lake)
             tell("moves that had been cut short are finished")
     recover(lake, tell=tell)
+    if "ledger kept" in broken:
+        shutil.rmtree(LedgerFiles(lake).folder)
+        tell("the ledger beside the lake is taken away; the next report makes it anew")
     if broken & _FROM_THE_LOG:
         try:
             done = rebuild_lake(lake, tell=tell)
@@ -108,15 +115,11 @@ def _settle(lake: LakeFiles, tell: Tell) -> None:
 
 
 def _unsettled_rows(lake: LakeFiles) -> dict[str, list[tuple[str, Row]]]:
-    import duckdb
-
     with duckdb.connect() as con:
         con.execute("SET TimeZone = 'UTC'")
         paths = lake.day_paths()
         if not paths:
             return {}
-        from pipeline.checks.tables import read_check
-
         con.read_parquet(paths, filename=True, hive_partitioning=False).create_view("stored_rows")
         found = con.sql(read_check("unsettled")).fetchall()
     rows: dict[str, list[tuple[str, Row]]] = defaultdict(list)

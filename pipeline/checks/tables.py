@@ -19,7 +19,7 @@ from pipeline.reports import read_sql
 from pipeline.schema import DEAD_LETTERS_SCHEMA, LOADS_SCHEMA, RUN_COLUMNS, RUNS_FILE_SCHEMA
 
 STALE_AFTER_DAYS = 7
-_ROWS_IN_MEMORY = 500_000
+ROWS_IN_MEMORY = 500_000
 _RELATIVE = r"replace(regexp_extract(filename, '(runs[/\\]day=[^/\\]*|loads)?[/\\]?[^/\\]*$'), '\', '/')"
 
 
@@ -64,8 +64,13 @@ def read_check(name: str) -> str:
     return files("pipeline.checks").joinpath(f"{name}.sql").read_text(encoding="utf-8")
 
 
-def create_views(con: duckdb.DuckDBPyConnection, states: Iterable[FileState]) -> None:
-    """Make the views that the checks ask, of the files that can be read; they have also the `file` of each row."""
+def create_views(
+    con: duckdb.DuckDBPyConnection, states: Iterable[FileState], ledger_paths: list[str] | None = None
+) -> None:
+    """Make the views that the checks ask, of the files that can be read; they have also the `file` of each row.
+
+    The credits of a large lake are those of the ledger beside it, where there is one: it is made in parts.
+    """
     con.execute("SET TimeZone = 'UTC'")
     usable = [state for state in states if state.is_readable]
     rows = sum(state.rows for state in usable)
@@ -76,14 +81,16 @@ def create_views(con: duckdb.DuckDBPyConnection, states: Iterable[FileState]) ->
     ):
         paths = [str(state.path) for state in usable if state.name.startswith(prefix)]
         relation = _rows(con, paths, schema)
-        if rows <= _ROWS_IN_MEMORY:
+        if rows <= ROWS_IN_MEMORY:
             # Hundreds of small files would be opened again by each check.
             relation.create(name)
         else:
             relation.create_view(name)
     con.table("stored_runs").select(*RUN_COLUMNS).create_view("runs")
-    for view in ("credit_lines", "credit_ledger"):
-        con.execute(f"CREATE VIEW {view} AS {read_sql(view)}")
+    con.execute(f"CREATE VIEW credit_lines AS {read_sql('credit_lines')}")
+    if rows > ROWS_IN_MEMORY and ledger_paths:
+        con.read_parquet(ledger_paths, hive_partitioning=False).create_view("credit_lines", replace=True)
+    con.execute(f"CREATE VIEW credit_ledger AS {read_sql('credit_ledger')}")
     con.register("documented_statuses", _pairs("status", {kind.object: kind.statuses for kind in KINDS}))
     con.register("documented_reasons", _pairs("reason", {kind.object: kind.failure_reasons for kind in KINDS}))
 

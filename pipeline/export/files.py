@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import durable
-from pipeline.errors import UsageError
+from pipeline.errors import LakeError, UsageError
 from pipeline.reports import read_sql
 
 if TYPE_CHECKING:
@@ -71,6 +71,8 @@ def bounded_lake(folder: Path | str, spill_in: Path, *, tell: Tell) -> Iterator[
     DuckDB cannot change that folder once it has used it, so the lake is not one that somebody else has open. Of a large
     lake the credit ledger is brought up to date first.
     """
+    import duckdb
+
     from pipeline.catalog import Lake
 
     with contextlib.ExitStack() as stack:
@@ -83,7 +85,11 @@ def bounded_lake(folder: Path | str, spill_in: Path, *, tell: Tell) -> Iterator[
             lake.con.execute(f"SET {name} = $value", {"value": value})
         lake.con.execute("SET preserve_insertion_order = false")
         lake.keep_ledger(tell=tell)
-        yield lake
+        try:
+            yield lake
+        except duckdb.Error as error:
+            lake.files.raise_damage()
+            raise LakeError(f"{lake.files.folder}: cannot be exported ({error})") from error
 
 
 def copy_relation(con: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelation, path: Path, suffix: str) -> None:
