@@ -82,9 +82,7 @@ def _check_tables(
         if check.sql != "ledger":
             yield tables.run_check(con, check, now=now)
         elif is_large and ledger_paths is None:
-            yield Finding(
-                check.check, "note", "not asked: of a large lake, `pipeline report credits` must work it out first"
-            )
+            yield Finding(check.check, "note", "not asked: a large lake needs `pipeline report credits` first")
         else:
             yield tables.run_check(con, check, now=now)
             yield _check_kept_ledger(con, ledger_paths, is_large)
