@@ -14,7 +14,8 @@ FIRST_FEW = 5
 class Finding:
     """What one check found: `ok`, a `broken` promise, or a `note` of what a person should know and may be as it is.
 
-    `count` says how many offend (for ok: 0), `offenders` names the first few, by ID and file.
+    `count` says how many offend (for ok: 0), `offenders` names the first few, by ID and file, and `more` tells whether
+    there are more.
     """
 
     check: str
@@ -22,6 +23,7 @@ class Finding:
     message: str
     count: int = 0
     offenders: tuple[str, ...] = ()
+    more: bool = False
 
 
 def finding(check: str, offenders: Iterable[str], *, ok: str, broken: str, state: State = "broken") -> Finding:
@@ -29,4 +31,6 @@ def finding(check: str, offenders: Iterable[str], *, ok: str, broken: str, state
     found = list(offenders)
     if not found:
         return Finding(check, "ok", ok)
-    return Finding(check, state, broken.format(f"{len(found):,}"), len(found), tuple(found[:FIRST_FEW]))
+    return Finding(
+        check, state, broken.format(f"{len(found):,}"), len(found), tuple(found[:FIRST_FEW]), len(found) > FIRST_FEW
+    )

@@ -118,27 +118,27 @@ def _check_files(lake: LakeFiles, checked: Checked) -> Iterator[Finding]:
         "files undamaged",
         damaged,
         ok=f"{total:,} files read to the last byte, {rows:,} runs in them",
-        broken="{} places in files are damaged; what stands in them is left out below",
+        broken="damaged places in files (what cannot be read is left out below): {}",
     )
     yield finding(
         "files as written",
         [state.name for state in checked.files if state.is_unlike],
         ok="every file is what this program writes of its rows, byte for byte",
-        broken="{} files are not what this program writes of their rows: another version of it or of pyarrow wrote "
-        "them, or a byte of their footer's text has changed; checksums and statistics are right",
+        broken="files that are not what this program writes of their rows (another version of it or of pyarrow wrote "
+        "them, or a byte of their footer's text has changed; checksums and statistics are right): {}",
         state="note",
     )
     yield finding(
         "schema whole",
         [f"{state.name} {state.not_whole}" for state in checked.files if state.not_whole],
         ok="every file has all columns, of their types",
-        broken="{} files do not have all columns, of their types",
+        broken="files that do not have all columns, of their types: {}",
     )
     yield finding(
         "no other files",
         [f"{name}: readers take it for runs" for name in parquet_files.iter_strays(lake)],
         ok="no file stands among those of runs that is none of the lake's",
-        broken="{} files among those of runs are none of the lake's; move them away",
+        broken="files among those of runs that are none of the lake's (move them away): {}",
     )
     yield _check_moves(lake)
 
@@ -165,7 +165,7 @@ def _check_moves(lake: LakeFiles) -> Finding:
         "no move cut short",
         [f"{run_id} from day={old} to day={new}" for run_id, old, new in moves],
         ok="no run is on its way from one day to another",
-        broken="{} runs were on their way from one day to another; the next load, or --repair, ends it",
+        broken="runs on their way from one day to another (the next load, or --repair, ends it): {}",
     )
 
 
@@ -193,17 +193,17 @@ def _check_logs(lake: LakeFiles, con: duckdb.DuckDBPyConnection, logs: list[LogS
         "raw log landed",
         behind,
         ok=f"the lake has all that {len(logs):,} raw logs hold{f' ({running:,} still at work)' if running else ''}",
-        broken="{} things in the raw log are not in the lake",
+        broken="what the raw log holds, or held, and the lake has not: {}",
     )
     yield _check_kept(lake, con)
 
 
 def _check_kept(lake: LakeFiles, con: duckdb.DuckDBPyConnection) -> Finding:
     """What could not be rebuilt: rows of which no log holds a payload, and logs that are gone."""
-    count, offenders = tables.ask(con, "unlogged")
+    count, offenders, more = tables.ask(con, "unlogged")
     logs = con.sql("SELECT raw_file FROM loads WHERE raw_file IS NOT NULL ORDER BY raw_file").fetchall()
     gone = [f"{name} is gone" for (name,) in logs if not (lake.folder / name).exists()]
     if not count and not gone:
         return Finding("raw log kept", "ok", "every run could be made anew from the raw log")
-    message = f"{count:,} runs could not be made anew: the raw log has no payload of theirs (not kept, pruned or lost)"
-    return Finding("raw log kept", "note", message, count, (*offenders, *gone)[:FIRST_FEW])
+    message = f"runs of which the raw log has no payload (not kept, pruned or lost), so not to be made anew: {count:,}"
+    return Finding("raw log kept", "note", message, count, (*offenders, *gone)[:FIRST_FEW], more)

@@ -35,27 +35,28 @@ class TableCheck:
 
 
 CHECKS: tuple[TableCheck, ...] = (
-    TableCheck("each run once", "once", "no run stands twice", "{} runs stand more than once"),
-    TableCheck("each run in its day", "day", "every run is in its day's file", "{} runs are in another day's file"),
+    TableCheck("each run once", "once", "no run stands twice", "runs that stand more than once: {}"),
+    TableCheck("each run in its day", "day", "every run is in its day's file", "runs in another day's file: {}"),
     TableCheck("charges = credits", "charges", "the charges of every resource add up to its credits",
-               "{} entries whose charges do not add up to their credits, as the API told them"),
+               "entries whose charges do not add up to their credits, as the API told them: {}"),
     TableCheck("breakdown = total", "breakdown", "every breakdown adds up to its run's total",
-               "{} runs whose breakdown does not add up to their total, as the API told it"),
+               "runs whose breakdown does not add up to their total, as the API told it: {}"),
     TableCheck("ledger = runs", "ledger", "every credit that a run tells of itself is in the ledger, once",
-               "{} resources whose credits in the ledger are not their own"),
-    TableCheck("loads named", "loads", "every run names the load that wrote it", "{} runs or loads without their load"),
+               "resources whose credits in the ledger are not what they say of themselves: {}"),
+    TableCheck("loads named", "loads", "every run names the load that wrote it",
+               "runs that name an unknown load, or loads there twice: {}"),
     TableCheck("dead letters", "letters", "no dead letter is of a run that came",
-               "{} dead letters are of runs that came, or are there twice"),
+               "dead letters of runs that came, or there twice: {}"),
     TableCheck("sources agree", "sources", "where several runs tell of a resource, they tell the same",
-               "{} resources of which runs tell different credits; the ledger takes the nearest", "note"),
+               "resources of which runs tell different credits (the ledger takes the nearest): {}", "note"),
     TableCheck("statuses", "statuses", "every status is one that the vendor documents",
-               "{} runs with a status that the vendor does not document, kept as it came", "note"),
+               "runs with a status that the vendor does not document, kept as it came: {}", "note"),
     TableCheck("failure reasons", "reasons", "every failure reason is one that the vendor documents",
-               "{} runs with a failure reason that the vendor does not document, kept as it came", "note"),
+               "runs with a failure reason that the vendor does not document, kept as it came: {}", "note"),
     TableCheck("days without runs", "gaps", "no day is without runs between the first and the last",
-               "{} days without runs between the first and the last: none made, or none asked for", "note"),
+               "days without runs between the first and the last (none made, or none asked for): {}", "note"),
     TableCheck("unfinished runs", "stale", f"no run is unfinished after {STALE_AFTER_DAYS} days",
-               f"{{}} runs are unfinished after {STALE_AFTER_DAYS} days: stuck, or not asked for since", "note"),
+               f"runs unfinished after {STALE_AFTER_DAYS} days (stuck, or not asked for since): {{}}", "note"),
 )  # fmt: skip
 
 
@@ -118,15 +119,15 @@ def _pairs(name: str, values: dict[str, Any]) -> pa.Table:
 def run_check(con: duckdb.DuckDBPyConnection, check: TableCheck, *, now: datetime) -> Finding:
     """Return what a check in SQL found."""
     params = {"now": now, "days": STALE_AFTER_DAYS} if check.sql == "stale" else {}
-    count, offenders = ask(con, check.sql, **params)
+    count, offenders, more = ask(con, check.sql, **params)
     if not count:
         return Finding(check.check, "ok", check.ok)
-    return Finding(check.check, check.state, check.found.format(f"{count:,}"), count, offenders)
+    return Finding(check.check, check.state, check.found.format(f"{count:,}"), count, offenders, more)
 
 
-def ask(con: duckdb.DuckDBPyConnection, name: str, **params: Any) -> tuple[int, tuple[str, ...]]:
-    """Return how many runs a check's query finds, and the first few rows that say which."""
+def ask(con: duckdb.DuckDBPyConnection, name: str, **params: Any) -> tuple[int, tuple[str, ...], bool]:
+    """Return how many runs a check's query finds, the first few rows that say which, and whether there are more."""
     con.execute(f"CREATE OR REPLACE TEMP TABLE offenders AS {read_check(name)}", params or None)
     ((count,),) = con.sql("SELECT coalesce(sum(amount), 0) FROM offenders").fetchall()
-    first = con.sql("SELECT offender FROM offenders").limit(FIRST_FEW).fetchall()
-    return int(count), tuple(offender for (offender,) in first)
+    first = con.sql("SELECT offender FROM offenders").limit(FIRST_FEW + 1).fetchall()
+    return int(count), tuple(offender for (offender,) in first[:FIRST_FEW]), len(first) > FIRST_FEW

@@ -71,14 +71,13 @@ def _print_list(checked: Checked, *, repaired: bool) -> None:
         print(f"{each.state:<7} {each.check:<20} {printable(each.message)}")
         for offender in each.offenders:
             print(f"          {printable(offender)}")
-        # Days and statuses are told together, so that fewer lines may be all of them.
-        if each.count > len(each.offenders) == 5:
+        if each.more:
             print("          …")
-    broken = sum(each.state == "broken" for each in checked.findings)
+    total, broken = len(checked.findings), sum(each.state == "broken" for each in checked.findings)
+    counted = f"{broken} of {total} checks found"
     if not broken:
-        print(f"all {len(checked.findings)} checks passed" if not any(e.state == "note" for e in checked.findings)
-              else "no promise is broken")  # fmt: skip
+        print(f"{total} checks found no broken promise")
     elif repaired:
-        print(f"{broken} of {len(checked.findings)} promises are still broken: what is left cannot be made anew")
+        print(f"{counted} a broken promise still: what is left cannot be made anew")
     else:
-        print(f"{broken} of {len(checked.findings)} promises are broken; mend what can be: pipeline check --repair")
+        print(f"{counted} a broken promise; mend what can be: pipeline check --repair")

@@ -164,4 +164,5 @@ def _tell_what_is_not_known(totals: FocusTotals, unknown: int) -> None:
         undated = sum(totals.undated.values())
         warn(f"{shown(undated)} credits have no known time and stand near it: {parts} (x_ChargePeriodBasis)")
     if unknown:
-        warn(f"{unknown:,} runs have unknown credits and are not in it: pipeline report credits says why")
+        runs = "1 run has unknown credits and is" if unknown == 1 else f"{unknown:,} runs have unknown credits and are"
+        warn(f"{runs} not in it: pipeline report credits says why")

@@ -83,7 +83,6 @@ def bounded_lake(folder: Path | str, spill_in: Path, *, tell: Tell) -> Iterator[
         stack.enter_context(lake)
         for name, value in settings.items():
             lake.con.execute(f"SET {name} = $value", {"value": value})
-        lake.con.execute("SET preserve_insertion_order = false")
         lake.keep_ledger(tell=tell)
         try:
             yield lake
