@@ -119,6 +119,15 @@ def test_a_price_that_12_decimals_cannot_hold_is_a_price_by_the_credit(lake: Lak
     assert (row["SkuId"], row["SkuPriceId"]) == ("sheet/cell", "sheet/cell@credit")
 
 
+def test_a_price_in_credits_that_12_decimals_cannot_hold_counts_even_where_the_one_in_dollars_is_exact(
+    lake: LakeFiles, tmp_path: Path
+) -> None:
+    land(lake, classify("clr_1", usage=usage(1, 1, entry("clr_1", "classify_run", 1, ("sheet", "cell", 3, 1)))))
+    # A third of a credit at 0.03 USD is 0.01 USD to the last digit, and 0.333333333333 credits, which times 3 is not 1.
+    (row,) = dataset(lake, tmp_path, Terms(Decimal("0.03"), Decimal("0.06")))
+    assert (row["PricingUnit"], row["PricingCurrencyContractedUnitPrice"]) == ("Credits", Decimal(1))
+
+
 @pytest.mark.parametrize(
     ("quantity", "credits", "unit", "expected"),
     [
