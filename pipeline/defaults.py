@@ -8,3 +8,5 @@ CONCURRENCY = 64
 SANDBOX_KEY = "sandbox"
 FORMATS = ("table", "csv", "json", "markdown", "parquet", "html")
 """How answers can be written; the first if the user says nothing."""
+TABLES = ("runs", "charges", "credit_ledger", "loads", "dead_letters")
+"""What a lake consists of, for who asks it."""
