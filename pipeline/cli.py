@@ -19,7 +19,7 @@ _EPILOG = """\
 examples:
   pipeline demo                         try it all on made-up data, without a key
   export EXTEND_API_KEY=…               then, with your own key:
-  pipeline fetch --from ids.txt         pull the runs of a list of IDs
+  pipeline sync                         find all runs, and from then on what is new
   pipeline report credits               where the credits went
   pipeline report failures              what failed, and why
 
@@ -30,7 +30,7 @@ exit codes: 0 all landed; 1 it could not run; 2 wrong usage; 3 some runs did not
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 all landed, 1 it could not run, 2 wrong usage, 3 some did not."""
+    """Run one command and return its exit code (see the epilogue of `pipeline --help`)."""
     arguments = build_parser().parse_args(argv)
     run: Run = arguments.run
     try:

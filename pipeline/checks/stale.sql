@@ -5,6 +5,7 @@ SELECT
         || ', last asked ' || strftime(fetched_at AT TIME ZONE 'UTC', '%Y-%m-%d') AS offender,
     1 AS amount
 FROM stored_runs
-WHERE (status IS NULL OR status NOT IN ('PROCESSED', 'FAILED', 'CANCELLED', 'REJECTED'))
+WHERE deleted_at IS NULL
+    AND (status IS NULL OR status NOT IN ('PROCESSED', 'FAILED', 'CANCELLED', 'REJECTED'))
     AND coalesce(created_at, initial_run_at, file_created_at, fetched_at) < $now - to_days($days)
 ORDER BY coalesce(created_at, initial_run_at, file_created_at, fetched_at), run_id

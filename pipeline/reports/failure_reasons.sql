@@ -25,7 +25,8 @@ grouped AS (
         count(*) FILTER (WHERE status = 'REJECTED') AS rejected,
         count(*) FILTER (WHERE status = 'CANCELLED') AS cancelled,
         count(*) FILTER (
-            WHERE status IS NULL OR status NOT IN ('PROCESSED', 'FAILED', 'REJECTED', 'CANCELLED')
+            WHERE deleted_at IS NULL
+                AND (status IS NULL OR status NOT IN ('PROCESSED', 'FAILED', 'REJECTED', 'CANCELLED'))
         ) AS unfinished
     FROM known
     GROUP BY GROUPING SETS ((place), (place, failure_reason))

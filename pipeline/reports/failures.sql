@@ -8,7 +8,8 @@ WITH counted AS (
         count(*) FILTER (WHERE status = 'REJECTED') AS rejected,
         count(*) FILTER (WHERE status = 'CANCELLED') AS cancelled,
         count(*) FILTER (
-            WHERE status IS NULL OR status NOT IN ('PROCESSED', 'FAILED', 'REJECTED', 'CANCELLED')
+            WHERE deleted_at IS NULL
+                AND (status IS NULL OR status NOT IN ('PROCESSED', 'FAILED', 'REJECTED', 'CANCELLED'))
         ) AS unfinished
     FROM asked
     GROUP BY ALL
