@@ -9,6 +9,7 @@ WITH known AS (
         asked.kind,
         asked.status,
         asked.failure_reason,
+        asked.deleted_at,
         documented.reason IS NOT NULL AS is_documented
     FROM asked
     LEFT JOIN documented_reasons AS documented
