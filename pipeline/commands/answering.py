@@ -67,7 +67,7 @@ def write_credits(lake: Lake, arguments: argparse.Namespace, stream: TextIO) -> 
         _write_rows(lake, question, arguments, stream)
     elif arguments.show == "totals":
         window = _window(lake, arguments)
-        credit_summary.write_credits(lake, question, stream, window=window)
+        credit_summary.write_credits(lake, question, stream, window=window, where=arguments.where)
         forecast = None if arguments.compare else lake.forecast(where=arguments.where)
         if forecast is not None:
             stream.write(f"{credit_summary.forecast_line(forecast)}\n")
@@ -90,7 +90,7 @@ def _write_rows(lake: Lake, question: Question, arguments: argparse.Namespace, s
     notes = [credit_summary.freshness(lake)]
     if arguments.show == "totals" and arguments.format in _FOR_READING:
         rows = relation.to_arrow_table().to_pylist()
-        notes = credit_summary.credit_notes(lake, rows, _window(lake, arguments)) if rows else notes
+        notes = credit_summary.credit_notes(lake, rows, _window(lake, arguments), arguments.where) if rows else notes
     title = {"totals": "Credits", "runs": "Costliest runs", "files": "Costliest files", "wasted": "Wasted credits"}
     page = Page(title.get(arguments.show, "Runs with unknown credits"), notes)
     write_relation(relation, format=arguments.format, stream=stream, page=page)
@@ -103,7 +103,8 @@ def _write_forecast(lake: Lake, arguments: argparse.Namespace, stream: TextIO) -
         return
     rows = [] if forecast is None else [asdict(forecast)]
     relation = lake.con.from_arrow(pa.Table.from_pylist(rows, schema=_FORECAST))
-    page = Page("Forecast of the month's credits", [] if forecast is None else [credit_summary.forecast_line(forecast)])
+    told = [] if forecast is None else [credit_summary.forecast_line(forecast)]
+    page = Page("Forecast of the month's credits", [*told, credit_summary.freshness(lake)])
     write_relation(relation, format=arguments.format, stream=stream, page=page)
 
 
