@@ -59,12 +59,15 @@ _STYLE: dict[str, Any] = {
 def lake_or_demo(demo: Path | str = _DEMO_LAKE, *, env: Mapping[str, str] | None = None) -> Lake:
     """Return the lake that `PIPELINE_LAKE` names; without one that of a made-up organization, made now if need be.
 
-    The demo's lake takes some seconds to make, needs neither key nor network, and is the same on every machine.
+    Beside a large lake of one's own the credit ledger is kept, as the reports do: each question asks for it anew. The
+    demo's lake takes some seconds to make, needs neither key nor network, and is the same everywhere.
     """
     own = (os.environ if env is None else env).get("PIPELINE_LAKE")
     if own:
         print("your own lake, the one that PIPELINE_LAKE names")
-        return Lake(own)
+        lake = Lake(own)
+        lake.keep_ledger()
+        return lake
     print(f"the lake of a made-up organization, in {demo}; set PIPELINE_LAKE to ask your own")
     try:
         return Lake(demo)
@@ -82,9 +85,9 @@ def _make_demo(folder: Path | str) -> None:
 
 def use_plot_style() -> None:
     """Set how matplotlib draws from now on."""
-    import matplotlib
+    from matplotlib import style
 
-    matplotlib.rcParams.update(_STYLE)
+    style.use(_STYLE)
 
 
 def as_label(value: Any, *, most: int = 32) -> str:
@@ -100,7 +103,7 @@ def as_label(value: Any, *, most: int = 32) -> str:
 
 
 def month_labels(months: Iterable[date]) -> list[str]:
-    """Return what an axis writes below the first days of months: the year where one begins, and where many, quarters."""
+    """Return what an axis writes below the first days of months: the year where one begins; of many, quarters."""
     each = list(months)
     every = 1 if len(each) <= _MOST_MONTHS else 3
     labels = [f"{month:%b}" if (month.month - 1) % every == 0 else "" for month in each]
