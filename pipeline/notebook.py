@@ -59,8 +59,8 @@ _STYLE: dict[str, Any] = {
 def lake_or_demo(demo: Path | str = _DEMO_LAKE, *, env: Mapping[str, str] | None = None) -> Lake:
     """Return the lake that `PIPELINE_LAKE` names; without one that of a made-up organization, made now if need be.
 
-    Beside a large lake of one's own the credit ledger is kept, as by the reports, so that the first call may take a while.
-    The demo's lake takes some seconds to make, needs neither key nor network, and is the same everywhere.
+    Beside a large lake of one's own the credit ledger is kept, as by the reports: the first call may take a while. The
+    demo's lake takes some seconds to make, needs neither key nor network, and is the same everywhere.
     """
     own = (os.environ if env is None else env).get("PIPELINE_LAKE")
     if own:
