@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from pipeline import __version__
-from pipeline.commands import asking, loading, sandbox, sync
+from pipeline.commands import asking, check, export, loading, reporting, sandbox, sync
 from pipeline.commands.options import Run
 from pipeline.errors import PipelineError
 
@@ -23,7 +23,8 @@ examples:
   pipeline report credits               where the credits went
   pipeline report failures              what failed, and why
 
-exit codes: 0 all landed; 1 it could not run; 2 wrong usage; 3 some runs did not land
+exit codes: 0 all landed; 1 it could not run; 2 wrong usage; 3 some runs did not land; 4 a limit of yours is passed;
+  5 a promise of the lake is broken
 `pipeline COMMAND --help` tells more of each.
 """
 
@@ -67,9 +68,11 @@ def build_parser() -> argparse.ArgumentParser:
     loading.add_retry(commands)
     loading.add_load(commands)
     loading.add_rebuild(commands)
-    asking.add_report(commands)
+    reporting.add_report(commands)
     asking.add_sql(commands)
     asking.add_status(commands)
+    check.add_check(commands)
+    export.add_export(commands)
     sandbox.add_sandbox(commands)
     return parser
 

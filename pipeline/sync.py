@@ -226,6 +226,8 @@ class _WorkspaceSync:
     def interrupt(self) -> None:
         """Stop the asking, as by Ctrl-C."""
         self._interrupted = True
+        if self.outcome.load is not None:
+            self.outcome.load.interrupted = True
         if self._session is not None:
             self._session.stop("stopped by Ctrl-C; the next `pipeline sync` goes on from here")
 

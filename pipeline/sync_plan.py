@@ -25,8 +25,8 @@ CREATED_A_MINUTE = 300
 class KindPlan:
     """What a sync will ask for of one kind. `most_…` is null where nothing tells; `walk` says it to a person.
 
-    `by_id` counts the runs that will be asked for by ID in any case, `most_by_id` also those that the walk may bring or
-    show to need it no longer.
+    `by_id` counts the runs that will be asked for by ID in any case, `most_by_id` also those that the walk may bring,
+    or show to need it no longer.
     """
 
     kind: Kind

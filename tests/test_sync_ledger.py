@@ -10,8 +10,8 @@ import os
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from random import Random
@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from pipeline.catalog import Lake
 from pipeline.lake import LakeFiles
-from pipeline.sandbox.model import CHARGES_FROM, FIRST_DAY, TOTALS_FROM, USAGE_FROM, Run
+from pipeline.sandbox.model import Run
 from pipeline.sandbox.world import World
 from tests.test_credit_ledger import (
     Arrival,
@@ -36,6 +36,7 @@ from tests.test_credit_ledger import (
     summary,
     usage,
 )
+from tests.worlds import make_squeezed_world
 
 COLUMNS = (
     "resource_kind, resource_id, product, unit, quantity, credits, basis, charged_on, caused_by_run_id, workspace_id"
@@ -59,8 +60,7 @@ def lake_folder() -> Iterator[Path]:
 
 def read_ledger(folder: Path) -> list[Row]:
     with Lake(folder) as catalog:
-        assert catalog.credit_ledger().columns == COLUMNS.split(", ")
-        return catalog.credit_ledger().to_arrow_table().to_pylist()
+        return catalog.sql(f"SELECT {COLUMNS} FROM credit_ledger").to_arrow_table().to_pylist()
 
 
 def ledger_of(loads: list[list[Arrival]]) -> list[Row]:
@@ -202,20 +202,6 @@ def test_lines_inferred_from_summaries_become_exact_one_by_one_and_the_credits_s
 
 # Against the world
 
-ERAS = (FIRST_DAY, USAGE_FROM, TOTALS_FROM, CHARGES_FROM)
-
-
-def make_world(seed: int, runs: int) -> World:
-    """Return a world whose runs are of two days of each era of the API, so that a landing rewrites few files."""
-    world = World(seed=seed, runs=runs)
-    for run_id in [*world.run_ids(), *world.deleted_ids()]:
-        run = world.run(run_id)
-        day = max(start for start in ERAS if start <= run.day) + timedelta(days=run.day.toordinal() % 2)
-        later = day - run.day
-        files = tuple(replace(file, created_at=file.created_at + later) for file in run.files)
-        world.change(replace(run, created_at=run.created_at + later, updated_at=run.updated_at + later, files=files))
-    return world
-
 
 def arrivals_of(world: World, workspace: str) -> tuple[list[Arrival], list[Arrival]]:
     """Return the summaries and the details of all runs of a workspace."""
@@ -241,7 +227,7 @@ def day_of_charge(world: World, row: Row, *, by_list: bool) -> date | None:
 def test_in_any_order_and_in_any_loads_a_worlds_ledger_is_that_of_its_details_but_for_days_that_lists_alone_tell(
     seed: int, workspace: int
 ) -> None:
-    world = make_world(seed, 400)
+    world = make_squeezed_world(seed=seed, runs=400)
     summaries, details = arrivals_of(world, world.workspaces[workspace])
     alone = ledger_of([details])
     assert sum(row["credits"] for row in alone) == world.answers(world.workspaces[workspace]).total
@@ -261,7 +247,7 @@ def test_in_any_order_and_in_any_loads_a_worlds_ledger_is_that_of_its_details_bu
 
 
 def test_what_a_worlds_summaries_leave_inferred_its_details_make_exact_with_the_same_credits(lake_folder: Path) -> None:
-    world = make_world(3, 500)
+    world = make_squeezed_world(seed=3, runs=500)
     workspace = world.workspaces[0]
     summaries, details = arrivals_of(world, workspace)
     lake = LakeFiles(lake_folder)
