@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -252,6 +253,12 @@ def test_the_next_walk_may_stop_where_all_has_been_seen(
     assert KindState(watermark=watermark, walked_at=walked_at).down_to(timedelta(minutes=5)) == down_to
 
 
+@pytest.mark.parametrize(("back_to", "minutes"), [(NOON - timedelta(days=9), 5), (NOON - timedelta(minutes=2), 2)])
+def test_it_never_goes_back_beyond_where_the_first_one_was_told_to(back_to: datetime, minutes: int) -> None:
+    state = KindState(watermark=NOON, walked_at=NOON, back_to=back_to)
+    assert state.down_to(timedelta(minutes=5)) == NOON - timedelta(minutes=minutes)
+
+
 # --- whose turn it is -------------------------------------------------------------------------------------------------
 
 OTHER = """
@@ -277,8 +284,10 @@ def other_process(lake: LakeFiles, workspace_id: str = "", *, wait: bool = False
 def test_a_second_sync_of_a_workspace_says_so_at_once(lake: LakeFiles, files: SyncFiles) -> None:
     message = f"{files.folder}: another sync of this workspace is at work on this lake; let it finish, then try again"
     with files.locked():
+        begun = time.monotonic()
         with pytest.raises(LakeLockedError) as caught, SyncFiles(lake, None, API).locked():
             pass
+        assert time.monotonic() - begun < 2.5
         assert str(caught.value) == message
         assert other_process(lake).communicate()[0] == f"{message}\n"
     assert other_process(lake).communicate()[0] == "at work\n"
