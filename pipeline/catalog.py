@@ -5,6 +5,10 @@ The database is in memory and holds views only: a reader never waits for a write
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,21 +19,54 @@ import pyarrow as pa
 from pipeline.errors import UsageError
 from pipeline.kinds import KINDS
 from pipeline.lake import existing_lake
+from pipeline.ledger import LedgerFiles, Stamp
 from pipeline.reports import read_sql
+from pipeline.reports.changes import Change, find_changes
+from pipeline.reports.credit_questions import (
+    DAY_AND_KIND,
+    costliest_question,
+    credits_question,
+    daily_question,
+    wasted_question,
+)
+from pipeline.reports.failure_questions import (
+    KIND_AND_REASON,
+    changes_question,
+    failures_question,
+    latency_question,
+    messages_question,
+)
+from pipeline.reports.forecast import Forecast, forecast_month
+from pipeline.reports.questions import By, Question, Window, as_date
 from pipeline.schema import DEAD_LETTERS_SCHEMA, LOADS_SCHEMA, RUN_COLUMNS, RUNS_FILE_SCHEMA
+
+Day = date | datetime | str | None
+
+COMPARED_DAYS = 30
+CHANGED_DAYS = 7
+"""The windows of a comparison where none is given."""
+_CHANGES_SCHEMA = pa.schema(
+    [
+        ("dimension", pa.string()), ("value", pa.string()),
+        ("failed_before", pa.int64()), ("ended_before", pa.int64()),
+        ("failed_after", pa.int64()), ("ended_after", pa.int64()),
+        ("carried", pa.float64()), ("p", pa.float64()), ("p_corrected", pa.float64()), ("is_significant", pa.bool_()),
+    ]
+)  # fmt: skip
 
 
 class Lake:
-    """A lake to ask. `.sql(…)`, `.runs()`, `.charges()`, … give DuckDB relations: `.df()`, `.arrow()`, `.pl()`.
+    """A lake to ask. `.sql(…)`, `.runs()`, `.credits()`, … give DuckDB relations: `.df()`, `.arrow()`, `.pl()`.
 
     The views are `runs` (one row a run), `charges` (one row a charge line, as each run reports it), `credit_ledger`
-    (every credit once), `loads` and `dead_letters`. Times are UTC. Raises UsageError where there is no lake.
+    (every credit once), `unknown_credits` (runs whose credits nothing tells), `loads` and `dead_letters`. Times are
+    UTC. With `locked`, queries can read the lake and no other file. Raises UsageError where there is no lake.
 
         lake = Lake("data/lake")
         lake.sql("SELECT kind, count(*) FROM runs WHERE status = $status GROUP BY ALL", status="FAILED").df()
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, locked: bool = False) -> None:
         self.files = existing_lake(path)
         self.con = duckdb.connect()
         self.con.execute("SET TimeZone = 'UTC'; SET python_enable_replacements = false")
@@ -37,6 +74,8 @@ class Lake:
             "CREATE TABLE documented_reasons AS SELECT unnest($kinds) AS kind, unnest($reasons) AS reason",
             _documented_reasons(),
         )
+        self._is_to_be_locked = locked
+        self._newest: tuple[dict[str, Stamp], date | None, bool] | None = None
         self._seen: tuple[object, ...] | None = None
 
     def __enter__(self) -> Lake:
@@ -78,30 +117,171 @@ class Lake:
         """Return every credit once: one row a charged resource and product line."""
         return self.sql("FROM credit_ledger")
 
-    def credits(self) -> duckdb.DuckDBPyRelation:
-        """Return credits by day and kind, with the number of runs whose credits are unknown."""
-        return self.sql(read_sql("credits"))
+    def unknown_credits(self) -> duckdb.DuckDBPyRelation:
+        """Return the runs whose credits nothing tells, one row each, and why."""
+        return self.sql("FROM unknown_credits")
 
-    def failures(self) -> duckdb.DuckDBPyRelation:
-        """Return failed runs by kind and reason, with the rate and its 95 % Wilson interval."""
-        return self.sql(read_sql("failures"))
+    # Reports. A window is of UTC days, from `since` to before `until`; `where` is a condition in SQL on the columns of
+    # `credit_ledger` (credits) or `runs` (the others); `by` names dimensions, `metadata.KEY` among them.
+
+    def answer(self, question: Question) -> duckdb.DuckDBPyRelation:
+        """Return the answer to a report's question."""
+        return self.sql(question.query, **question.params)
+
+    def credits(
+        self, by: By = DAY_AND_KIND, *, since: Day = None, until: Day = None, where: str | None = None,
+        rate: str | Decimal | float | None = None, compare: str | None = None,
+    ) -> duckdb.DuckDBPyRelation:  # fmt: skip
+        """Return credits by dimensions, each credit once, with the number of runs whose credits are unknown, by why.
+
+        `rate` is USD a credit, or a file of rates by date; `compare="previous"` puts the window before beside this one
+        (of the last 30 days that there is data of, where no window is given).
+        """
+        return self.answer(self.credits_question(by, since=since, until=until, where=where, rate=rate, compare=compare))
+
+    def credits_question(
+        self, by: By = DAY_AND_KIND, *, since: Day = None, until: Day = None, where: str | None = None,
+        rate: str | Decimal | float | None = None, compare: str | None = None,
+    ) -> Question:  # fmt: skip
+        """Return the question that `credits` puts, to be looked at or taken further."""
+        if compare not in (None, "previous"):
+            raise UsageError(f"--compare {compare}: there is only `previous`, the window before")
+        window = self.window(since, until, days=COMPARED_DAYS if compare else None)
+        return credits_question(
+            by, window=window, where=where, rate=rate, compare=compare is not None, data_as_of=self.data_as_of()
+        )
+
+    def costliest_runs(
+        self, most: int = 10, *, since: Day = None, until: Day = None, where: str | None = None
+    ) -> duckdb.DuckDBPyRelation:
+        """Return the runs that cost the most, each with what it caused."""
+        return self.answer(costliest_question("runs", most=most, window=self.window(since, until), where=where))
+
+    def costliest_files(
+        self, most: int = 10, *, since: Day = None, until: Day = None, where: str | None = None
+    ) -> duckdb.DuckDBPyRelation:
+        """Return the files on which the most was spent."""
+        return self.answer(costliest_question("files", most=most, window=self.window(since, until), where=where))
+
+    def wasted_credits(
+        self, by: By = ("kind",), *, since: Day = None, until: Day = None, where: str | None = None
+    ) -> duckdb.DuckDBPyRelation:
+        """Return credits spent on runs that failed, or on the same file by the same processor and version again."""
+        return self.answer(wasted_question(by, window=self.window(since, until), where=where))
+
+    def forecast(self, *, where: str | None = None) -> Forecast | None:
+        """Return what the newest month that there is data of will come to (see `reports.forecast`); None without runs.
+
+        Credits whose day is not known are in no month.
+        """
+        last_day, is_whole = self.newest_day()
+        if last_day is None:
+            return None
+        rows = self.answer(daily_question(where=where)).fetchall()
+        return forecast_month({day: credits for day, credits in rows if day}, last_day=last_day, is_whole=is_whole)
+
+    def failures(
+        self, by: By = KIND_AND_REASON, *, since: Day = None, until: Day = None, where: str | None = None
+    ) -> duckdb.DuckDBPyRelation:
+        """Return failed runs by dimensions, with the rate and its 95 % Wilson interval.
+
+        With `reason` among the dimensions each group has a total (`is_total`) before its reasons.
+        """
+        return self.answer(failures_question(by, window=self.window(since, until), where=where))
+
+    def failure_messages(
+        self, by: By = ("kind",), *, most: int = 20, since: Day = None, until: Day = None, where: str | None = None
+    ) -> duckdb.DuckDBPyRelation:
+        """Return the messages of failed runs, those as one that differ only in numbers, IDs and names."""
+        return self.answer(messages_question(by, most=most, window=self.window(since, until), where=where))
+
+    def failure_changes(
+        self, *, since: Day = None, until: Day = None, where: str | None = None
+    ) -> duckdb.DuckDBPyRelation:
+        """Return what changed from the window before to this one (of the last seven days, where none is given).
+
+        One row for all runs, then one a kind, processor, version, file type and reason, the surest change first.
+        """
+        changes = self.find_changes(since=since, until=until, where=where)
+        rows = [{**asdict(change), "is_significant": change.is_significant} for change in changes]
+        return self.con.from_arrow(pa.Table.from_pylist(rows, schema=_CHANGES_SCHEMA))
+
+    def find_changes(self, *, since: Day = None, until: Day = None, where: str | None = None) -> list[Change]:
+        """Return what `failure_changes` does, as objects."""
+        window = self.window(since, until, days=CHANGED_DAYS)
+        return find_changes(self.answer(changes_question(window=window, where=where)).fetchall())
+
+    def latency(
+        self, by: By = ("kind",), *, since: Day = None, until: Day = None, where: str | None = None
+    ) -> duckdb.DuckDBPyRelation:
+        """Return percentiles of the seconds from created to finished; reviewed runs are left out, and counted."""
+        return self.answer(latency_question(by, window=self.window(since, until), where=where))
+
+    def window(self, since: Day = None, until: Day = None, *, days: int | None = None) -> Window:
+        """Return a window of days. With `days` an open side is closed: by the newest day, and so many days before."""
+        first, end = as_date(since, "--since"), as_date(until, "--until")
+        if days is not None:
+            newest = self.newest_day()[0] or date.today()  # noqa: DTZ011 — without runs any day will do
+            end = end or max(newest, first or newest) + timedelta(days=1)
+            first = first or end - timedelta(days=days)
+        return Window(first, end)
+
+    def data_as_of(self) -> datetime | None:
+        """Return when the API was last asked, by the loads; null where there are none."""
+        ((last,),) = self.sql("SELECT max(ended_at) FROM loads").fetchall()
+        return last if isinstance(last, datetime) else None
+
+    def keep_ledger(self, *, tell: Callable[[str], None] = lambda _message: None) -> None:
+        """Work out the credit ledger and keep it beside a large lake, so that questions to it are answered at once.
+
+        Of a small lake, or where the folder cannot be written, nothing is kept: the ledger is worked out each time.
+        """
+        ledger = LedgerFiles(self.files)
+        if not ledger.is_worthwhile():
+            return
+        try:
+            ledger.refresh(tell=tell)
+        except OSError as error:
+            tell(f"{ledger.folder}: the credit ledger cannot be kept ({error}); working it out takes a while")
+
+    def newest_day(self) -> tuple[date | None, bool]:
+        """Return the newest day that a run was created on, and whether it was over when the API was last asked."""
+        stamps = LedgerFiles(self.files).stamps()
+        if self._newest is None or self._newest[0] != stamps or self.files.moving_path.exists():
+            ((day, fetched_on),) = self.sql(read_sql("newest_day")).fetchall()
+            self._newest = (stamps, day, day is not None and fetched_on is not None and fetched_on > day)
+        return self._newest[1:]
 
     def _refresh(self) -> None:
         """Make the views anew where what they stand on has changed: the first files, new loads, a move under way."""
         files = self.files
+        ledger = LedgerFiles(files).current_paths()
         seen = (
             bool(files.day_paths()),
             *map(_stamp, (files.moving_path, files.version_path, files.dead_letters_path, files.loads_folder)),
+            ledger,
         )
         if seen == self._seen:
             return
         self._create_runs(bool(seen[0]))
-        for name in ("charges", "credit_ledger"):
+        if ledger is None:
+            self.con.execute(f"CREATE OR REPLACE VIEW credit_lines AS {read_sql('credit_lines')}")
+        else:
+            self.con.read_parquet(ledger, hive_partitioning=False).create_view("credit_lines", replace=True)
+        for name in ("charges", "credit_ledger", "unknown_credits"):
             self.con.execute(f"CREATE OR REPLACE VIEW {name} AS {read_sql(name)}")
         self._create_view("loads", sorted(map(str, files.loads_folder.glob("*.parquet"))), LOADS_SCHEMA)
         letters = [str(files.dead_letters_path)] if files.dead_letters_path.exists() else []
         self._create_view("dead_letters", letters, DEAD_LETTERS_SCHEMA)
         self._seen = seen
+        if self._is_to_be_locked:
+            self._lock_down()
+
+    def _lock_down(self) -> None:
+        """Let no query from now on read anything beside the lake's own files, or turn that back on."""
+        self.con.execute("SET allowed_directories = $folders", {"folders": [str(self.files.folder)]})
+        self.con.execute("SET enable_external_access = false; SET lock_configuration = true")
+        self._is_to_be_locked = False
 
     def _stored_runs(self, glob: str) -> duckdb.DuckDBPyRelation:
         if self.files.is_current():

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from pipeline import __version__
-from pipeline.commands import asking, loading, sandbox, sync
+from pipeline.commands import asking, check, export, loading, reporting, sandbox, sync
 from pipeline.commands.options import Run
 from pipeline.errors import PipelineError
 
@@ -19,17 +19,18 @@ _EPILOG = """\
 examples:
   pipeline demo                         try it all on made-up data, without a key
   export EXTEND_API_KEY=…               then, with your own key:
-  pipeline fetch --from ids.txt         pull the runs of a list of IDs
+  pipeline sync                         find all runs, and from then on what is new
   pipeline report credits               where the credits went
   pipeline report failures              what failed, and why
 
-exit codes: 0 all landed; 1 it could not run; 2 wrong usage; 3 some runs did not land
+exit codes: 0 all landed; 1 it could not run; 2 wrong usage; 3 some runs did not land; 4 a limit of yours is passed;
+  5 a promise of the lake is broken
 `pipeline COMMAND --help` tells more of each.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 all landed, 1 it could not run, 2 wrong usage, 3 some did not."""
+    """Run one command and return its exit code (see the epilogue of `pipeline --help`)."""
     arguments = build_parser().parse_args(argv)
     run: Run = arguments.run
     try:
@@ -62,13 +63,16 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     sandbox.add_demo(commands)
     sync.add_sync(commands)
+    sync.add_watch(commands)
     loading.add_fetch(commands)
     loading.add_retry(commands)
     loading.add_load(commands)
     loading.add_rebuild(commands)
-    asking.add_report(commands)
+    reporting.add_report(commands)
     asking.add_sql(commands)
     asking.add_status(commands)
+    check.add_check(commands)
+    export.add_export(commands)
     sandbox.add_sandbox(commands)
     return parser
 

@@ -1,8 +1,8 @@
 """Find wanted runs in the lists, where that takes fewer requests than asking for each of them by ID.
 
 What the lake knows of them tells where to look: a batch that they are of, an unfinished status that few runs have. Of
-the others nothing is known but that they may be new, so the newest pages are read as long as that pays: it never costs
-more than three requests in vain. What no list shows is left for asking by ID. A summary is no detail: this is only for
+the others nothing is known but that they may be new, so the newest pages are read as long as that pays: never more than
+three requests in vain. What no list shows is left for asking by ID. A summary is no detail: this is only for
 whoever needs none.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pipeline.worklist import Worklist
 
 PATIENCE = 3
-"""So many requests may be spent on pages without a wanted run, beyond those that pages have saved."""
+"""So many newest pages may be read beyond the number of wanted runs that they showed."""
 
 _BATCH = 200_000
 
@@ -42,6 +42,11 @@ class Listing:
     wanted: int
     pages: int
     filters: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def patience(self) -> int:
+        """How many more pages than runs that they showed may be read."""
+        return max(self.pages, PATIENCE) if self.filters else PATIENCE
 
     @property
     def label(self) -> str:
@@ -95,18 +100,26 @@ def _count_groups(
     with Lake(files.folder) as lake:
         sizes = lake.sql(read_sql("cover_sizes"), finished=sorted(FINISHED)).fetchall()
         for run_ids in worklist.iter_open_batches(_BATCH):
-            rows = lake.sql(read_sql("cover_wanted"), run_ids=run_ids, finished=sorted(FINISHED)).fetchall()
+            rows = lake.sql(
+                read_sql("cover_wanted"), run_ids=run_ids, finished=sorted(FINISHED), kinds=sorted(BY_OBJECT)
+            ).fetchall()
             for kind, batch_id, status, count in rows:
                 wanted.setdefault(BY_OBJECT[kind], Counter())[batch_id, status] += count
     return wanted, {(kind, name, value): count for kind, name, value, count in sizes}
 
 
-async def cover(session: Session, worklist: Worklist, listings: Iterable[Listing]) -> int:
-    """Read the lists side by side, land what is wanted, and take it off the worklist; return how many pages were read.
+async def cover(session: Session, worklist: Worklist, listings: Iterable[Listing]) -> Counter[Kind]:
+    """Read the lists side by side, land what is wanted, and take it off the worklist; return the pages read by kind.
 
     A list that does not give its pages is told, and its runs stay on the worklist.
     """
-    return sum(await asyncio.gather(*(_cover(session, worklist, each) for each in listings)))
+    listings = list(listings)
+    pages: Counter[Kind] = Counter()
+    for listing, count in zip(
+        listings, await asyncio.gather(*(_cover(session, worklist, each) for each in listings)), strict=True
+    ):
+        pages[listing.kind] += count
+    return pages
 
 
 async def _cover(session: Session, worklist: Worklist, listing: Listing) -> int:
@@ -115,7 +128,7 @@ async def _cover(session: Session, worklist: Worklist, listing: Listing) -> int:
         async for page in iter_pages(session.client, listing.kind, filters=listing.filters):
             pages += 1
             found += await _take(session, worklist, listing.kind, page)
-            if found >= listing.wanted or pages - found >= PATIENCE or session.stopping.is_set():
+            if found >= listing.wanted or pages - found >= listing.patience or session.stopping.is_set():
                 break
     except ListError as error:
         session.progress.tell(f"{error}; its runs are asked for by ID")

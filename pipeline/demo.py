@@ -10,12 +10,15 @@ from typing import TextIO
 from pipeline import defaults
 from pipeline.catalog import Lake
 from pipeline.config import read_connection
+from pipeline.credit_summary import forecast_line, write_credits
 from pipeline.errors import UsageError
+from pipeline.failure_summary import write_failures
 from pipeline.fetch import fetch_runs
 from pipeline.lake import LakeFiles
 from pipeline.loads import LoadResult
 from pipeline.progress import Progress, duration
-from pipeline.summaries import write_credits, write_failures
+from pipeline.reports.failure_questions import failures_question
+from pipeline.reports.questions import Window
 
 _MARK = "made-by-pipeline-demo"
 _QPS = 2_000.0
@@ -51,9 +54,12 @@ def run_demo(folder: str, *, seed: int, runs: int, progress: Progress, stream: T
     )
     with Lake(folder) as lake:
         stream.write("3. Credits by day and kind, each credit once (pipeline report credits):\n\n")
-        write_credits(lake, stream, last_days=_SHOWN_DAYS)
+        write_credits(lake, lake.credits_question(), stream, last_lines=_SHOWN_DAYS)
+        forecast = lake.forecast()
+        stream.write(f"{forecast_line(forecast)}\n" if forecast else "")
         stream.write("\n4. Failure rate by kind and reason (pipeline report failures):\n\n")
-        write_failures(lake, stream, most_reasons=_SHOWN_REASONS)
+        question = failures_question(window=Window())
+        write_failures(lake, question, stream, most_reasons=_SHOWN_REASONS)
     _write_next_steps(LakeFiles(folder), stream)
     return result
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ListError, ListRemovedError, RunError, TokenRefusedError
@@ -28,6 +29,7 @@ QUIET_PAGES = 2
 OVERLAP = timedelta(minutes=5)
 """How late a run may become visible in a list, after its `updatedAt`."""
 
+_TOLD_TO = timedelta(seconds=1)  # times may be told without fractions of a second, but sorted by them
 _PAGE_TRIES = 3  # each with all of the client's own attempts
 _RESTARTS = 2
 _GONE_STATUSES = (404, 405, 410)
@@ -46,14 +48,16 @@ async def iter_pages(
     a page does not come, and ApiError where nothing can.
     """
     query = {**kind.list_query, **(filters or {})}
+    walked: set[str | None] = {token}
     while True:
         page = await _fetch_page(client, kind, query, token)
         yield page
         if page.next_page_token is None:
             return
-        if page.next_page_token == token:
-            raise ListError(f"list {kind.path}: a page names itself as the next one; try again later")
         token = page.next_page_token
+        if token in walked:
+            raise ListError(f"list {kind.path}: a page names itself or an earlier one as the next; try again later")
+        walked.add(token)
 
 
 async def _fetch_page(client: ExtendClient, kind: Kind, query: Mapping[str, str], token: str | None) -> Page:
@@ -69,7 +73,7 @@ async def _fetch_page(client: ExtendClient, kind: Kind, query: Mapping[str, str]
         raise ListRemovedError(f"list {kind.path}: the API has no such list (HTTP {status} {error.reason})") from error
     if token is not None and 400 <= status < 500 and not error.retryable:
         raise TokenRefusedError(f"list {kind.path}: page token refused (HTTP {status} {error.reason})") from error
-    raise ListError(str(error)) from error
+    raise ListError(str(error), reason=error.reason) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,14 +106,16 @@ class Walk:
     ) -> None:
         self.kind, self.before, self.bounds = kind, before, bounds
         self.state = before
-        self.pages = self.rows = self.taken = 0
+        self.pages = self.rows = self.taken = self._counted = 0
         self.is_complete = False
         self._client, self._take, self._tell, self._is_stopping = client, take, tell, is_stopping
         self._sorted = kind.sortable
-        self._walked_to_end = False
+        self._walked_to_end = self._goes_on = False
         goes_further = bounds.since is not None and before.back_to is not None and bounds.since < before.back_to
         self._is_whole = bounds.full or before.walked_at is None or goes_further
-        self._since = bounds.since if self._is_whole else None
+        self._since = bounds.since if self._is_whole else before.back_to
+        if self._is_whole and before.gap is not None and self._may_go_on_from(before.gap):
+            self._since = before.gap.down_to
 
     @property
     def down_to(self) -> datetime | None:
@@ -124,11 +130,11 @@ class Walk:
     async def run(self) -> None:
         """Walk. Raises as `iter_pages` does; `state` then still tells how far it has come."""
         gap = self.before.gap
-        if gap is not None and self._may_go_on_from(gap):
+        self._goes_on = gap is not None and self._may_go_on_from(gap)
+        if gap is not None and self._goes_on:
             await self._finish(gap)
         else:
             await self._walk_from_top(self.down_to)
-        self.is_complete = not self._is_stopping()
 
     def _may_go_on_from(self, gap: Gap) -> bool:
         if self.bounds.full or self.bounds.until is not None:
@@ -138,6 +144,8 @@ class Walk:
 
     async def _walk_from_top(self, down_to: datetime | None) -> None:
         for restart in range(_RESTARTS + 1):
+            if self._is_whole:
+                self._goes_on, self._counted = False, 0
             try:
                 edge = await self._go(_Part(down_to=down_to, is_noted=True))
                 break
@@ -171,32 +179,33 @@ class Walk:
             edge = edge or _Edge(page.served_at)
             edge = edge.seen(page)
             self.pages += 1
-            new = await self._take_rows(page, part)
-            quiet = 0 if new else quiet + bool(page.rows)
+            rows = self._rows_within(page, part)
+            new = await self._take(page, rows)
+            self.rows, self.taken = self.rows + len(rows), self.taken + new
+            self._counted += len(rows) if self._is_whole and part.is_noted else new
+            # A page of which nothing was looked at says nothing of what comes after it.
+            quiet = 0 if new else quiet + bool(rows)
             if page.next_page_token is None:
                 self._walked_to_end = True
-            elif self._is_through(page, part, quiet):
                 break
-            elif part.is_noted:
+            if self._is_through(page, part, quiet):
+                break
+            if part.is_noted:
                 self._note_gap(edge, page.next_page_token, part.down_to)
             if self._is_stopping():
                 return None
         return edge
 
-    async def _take_rows(self, page: Page, part: _Part) -> int:
+    def _rows_within(self, page: Page, part: _Part) -> list[Summary]:
         self._check_order(page)
         oldest = part.down_to if self._sorted else self._since
-        rows = [row for row in page.rows if not self._is_outside(row, oldest)]
-        self.rows += len(rows)
-        new = await self._take(page, rows)
-        self.taken += new
-        return new
+        return [row for row in page.rows if not self._is_outside(row, oldest)]
 
     def _check_order(self, page: Page) -> None:
         times = _update_times(page)
-        if self._sorted and len(times) > 1 and times[0] < times[-1]:
+        if self._sorted and any(later - earlier >= _TOLD_TO for earlier, later in pairwise(times)):
             self._sorted = False
-            self._tell(f"list {self.kind.path}: not in the order asked for, so walked as one that cannot be sorted")
+            self._tell(f"list {self.kind.path}: not in the order asked for, so it is walked to its end")
 
     def _is_outside(self, row: Summary, oldest: datetime | None) -> bool:
         updated_at, created_at, until = row_time(row, "updatedAt"), row_time(row, "createdAt"), self.bounds.until
@@ -208,17 +217,24 @@ class Walk:
         if self._sorted:
             times = _update_times(page)
             return part.down_to is not None and bool(times) and times[-1] < part.down_to
-        # Not in an order: only a first walk, or a full one, goes to the end.
-        is_whole = self._is_whole and part.is_noted
+        # Not in an order. Where one was promised, only the end of the list is sure; where none was, only a first walk,
+        # or a full one, goes there.
+        is_whole = self.kind.sortable or (self._is_whole and part.is_noted)
         return not is_whole and part.token is None and quiet >= QUIET_PAGES
+
+    def _count(self) -> int:
+        """Return how many runs the list has at most, by all walks so far; those that the lake had before count too."""
+        goes_on = not self._is_whole or self._goes_on
+        return self.before.runs + self._counted if goes_on else max(self.before.runs, self._counted)
 
     def _note_gap(self, edge: _Edge, token: str, down_to: datetime | None) -> None:
         if self.bounds.until is None:
             gap = Gap(token, edge.newest if self._sorted else None, edge.served_at, down_to)
-            self.state = replace(self.before, gap=gap, runs=self.before.runs + self.taken)
+            self.state = replace(self.before, gap=gap, runs=self._count())
 
     def _note_end(self, edge: _Edge, down_to: datetime | None) -> None:
         """Note that the list was walked. A walk that left out what is newer than `until` says nothing of later ones."""
+        self.is_complete = True
         if self.bounds.until is not None:
             return
         self.state = replace(
@@ -227,7 +243,7 @@ class Walk:
             walked_at=edge.served_at,
             back_to=down_to if self._is_whole else self.before.back_to,
             gap=None,
-            runs=self.before.runs + self.taken,
+            runs=self._count(),
         )
 
 

@@ -82,7 +82,11 @@ class RunFailedError(RunError):
 
 
 class ListError(PipelineError):
-    """One list endpoint did not give its pages; the other kinds go on."""
+    """One list endpoint did not give its pages; the other kinds go on. `reason` is a code as of a RunError."""
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class ListRemovedError(ListError):

@@ -30,12 +30,14 @@ if TYPE_CHECKING:
     import httpx
 
     from pipeline.config import Connection
+    from pipeline.cover import Listing
 
 _ROUNDS = 3
 _STOPPING_S = 5.0
 _SKIP_BATCH = 200_000
 _FINISHED_IDS = (
-    "SELECT run_id FROM runs SEMI JOIN asked USING (run_id) SEMI JOIN finished USING (status) WHERE is_detail"
+    "SELECT run_id FROM runs SEMI JOIN asked USING (run_id) SEMI JOIN finished USING (status) "
+    "WHERE is_detail OR NOT $details"
 )
 
 Report = Callable[[FoundId, str], None]
@@ -44,26 +46,35 @@ Report = Callable[[FoundId, str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchOptions(AskingOptions):
-    """How to fetch: how fast, and what to ask for though the lake has it, or though reading it may destroy a result."""
+    """How to fetch: how fast, and what to ask for though the lake has it, or though reading it may destroy a result.
 
+    Where no `details` are needed, runs are found in lists as far as that takes fewer requests.
+    """
+
+    details: bool = True
     refresh: bool = False
     consume_verify_results: bool = False
 
 
 @dataclass(slots=True)
 class Plan:
-    """What a fetch would do: how many IDs are skipped or cannot be used, and how many are asked for of each kind."""
+    """What a fetch would do: how many IDs are skipped or cannot be used, and how many are asked for of each kind.
+
+    `listings` are the lists to be read first, where no details are needed.
+    """
 
     worklist: Worklist
     requested: int = 0
     invalid: int = 0
     skipped: int = 0
     to_fetch: dict[Kind, int] = field(default_factory=dict)
+    listings: list[Listing] = field(default_factory=list)
 
     @property
     def requests(self) -> int:
-        """The fewest requests that this takes: one for each ID."""
-        return sum(self.to_fetch.values())
+        """The fewest requests that this takes: one for each page of a list, and for each ID that none can show."""
+        listed = sum(each.wanted for each in self.listings)
+        return sum(each.pages for each in self.listings) + sum(self.to_fetch.values()) - listed
 
 
 @contextlib.contextmanager
@@ -80,11 +91,13 @@ def plan_fetch(found: Iterable[FoundId], lake: LakeFiles, options: FetchOptions,
                 report(each, why)
         plan.requested = worklist.count()
         if not options.refresh:
-            plan.skipped = _skip_finished(worklist, lake)
-        if not options.consume_verify_results:
-            for kind in KINDS:
-                if kind.reading_can_destroy:
-                    plan.invalid += _refuse(worklist, kind, report)
+            plan.skipped = _skip_finished(worklist, lake, details=options.details)
+        if options.details:
+            plan.invalid += _refuse_dangerous(worklist, options, report)
+        else:
+            from pipeline.cover import plan_listings
+
+            plan.listings = plan_listings(lake, worklist)
         plan.to_fetch = dict(sorted(worklist.open_by_kind().items(), key=lambda item: KINDS.index(item[0])))
         yield plan
 
@@ -134,6 +147,7 @@ def fetch_runs(
     lake: Path | str = defaults.LAKE,
     qps: float = defaults.QPS,
     concurrency: int = defaults.CONCURRENCY,
+    details: bool = True,
     refresh: bool = False,
     consume_verify_results: bool = False,
     connection: Connection | None = None,
@@ -143,7 +157,8 @@ def fetch_runs(
     """Fetch runs by ID into a lake, and return what came of each; also inside a running event loop, as in a notebook.
 
     The key and the rest come from the environment (`EXTEND_API_KEY`, …), unless a `connection` is given. Runs that the
-    lake has finished and in detail are skipped unless `refresh`. IDs that cannot be asked for are counted in `invalid`.
+    lake has finished and in detail are skipped unless `refresh`. Without `details`, summaries are enough, and runs are
+    found in lists where that takes fewer requests. IDs that cannot be asked for are counted in `invalid`.
     Raises PipelineError where it could not run at all.
     """
     import os
@@ -154,6 +169,7 @@ def fetch_runs(
     options = FetchOptions(
         qps=qps,
         concurrency=concurrency,
+        details=details,
         refresh=refresh,
         consume_verify_results=consume_verify_results,
         transport=transport,
@@ -166,8 +182,8 @@ def fetch_runs(
         return fetch_planned(plan, files, connection, options, source="fetch_runs", progress=progress)
 
 
-def _skip_finished(worklist: Worklist, lake: LakeFiles) -> int:
-    """Take off the list what the lake has as finished and in detail; return how many that were."""
+def _skip_finished(worklist: Worklist, lake: LakeFiles, *, details: bool) -> int:
+    """Take off the list what the lake has as finished, and in detail if that is needed; return how many that were."""
     paths = lake.day_paths()
     if not paths:
         return 0
@@ -181,13 +197,20 @@ def _skip_finished(worklist: Worklist, lake: LakeFiles) -> int:
             con.register("finished", pa.table({"status": sorted(FINISHED)}))
             for batch in worklist.iter_open_batches(_SKIP_BATCH):
                 con.register("asked", pa.table({"run_id": batch}))
-                known = con.sql(_FINISHED_IDS).fetchall()
+                known = con.sql(_FINISHED_IDS, params={"details": details}).fetchall()
                 worklist.mark_done(run_id for (run_id,) in known)
                 skipped += len(known)
     except duckdb.Error:
         lake.raise_damage(footers_only=True)
         raise
     return skipped
+
+
+def _refuse_dangerous(worklist: Worklist, options: FetchOptions, report: Report) -> int:
+    """Take off the list what must not be read by ID, unless that is wanted; return how many that were."""
+    if options.consume_verify_results:
+        return 0
+    return sum(_refuse(worklist, kind, report) for kind in KINDS if kind.reading_can_destroy)
 
 
 def _refuse(worklist: Worklist, kind: Kind, report: Report) -> int:
@@ -207,15 +230,24 @@ def _fetch_in_thread(plan: Plan, load: Load, connection: Connection, options: Fe
 
     session = Session(
         load, connection, options,
-        limiter=Limiter(options.qps), progress=progress, standing=Standing(plan.requests),
+        limiter=Limiter(options.qps), progress=progress, standing=Standing(sum(plan.to_fetch.values())),
     )  # fmt: skip
 
     async def main() -> None:
         async with session:
+            if plan.listings:
+                from pipeline.cover import cover
+
+                await cover(session, plan.worklist, plan.listings)
+            if not options.details:
+                plan.invalid += _refuse_dangerous(plan.worklist, options, report)
             await Rounds(session, plan.worklist).run()
         if session.why_stopped is not None:
             load.result.error = session.why_stopped
             give_up_open(session, plan.worklist)
+
+    def report(each: FoundId, why: str) -> None:
+        progress.tell(f"{each.where}: {why}")
 
     def interrupt() -> None:
         progress.tell("stopping: landing what has arrived …")

@@ -1,6 +1,7 @@
 """What the lake has of the runs that a list shows: so that only what is new or has changed is kept.
 
-A run is as the lake has it where its `updatedAt`, status and credits are the same. What was looked up stays in a
+A run is as the lake has it where its `updatedAt`, status and credits are the same, as far as a summary tells them: what
+it leaves out takes nothing from the lake. What was looked up stays in a
 temporary SQLite file, so that memory does not grow with the number of runs.
 """
 
@@ -9,14 +10,15 @@ from __future__ import annotations
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pipeline.discover import Summary, row_time
-from pipeline.flatten import decimal_value
+from pipeline.flatten import decimal_value, text_value
 from pipeline.kinds import Kind
 from pipeline.lake import UNKNOWN_DAY, LakeFiles
 
@@ -30,7 +32,7 @@ _MARKS = """
     SELECT
         run_id,
         concat(
-            epoch_us(updated_at), '|', status, '|', CAST(credits AS VARCHAR), '|', CAST(total_credits AS VARCHAR)
+            epoch_us(updated_at), '|', CAST(credits AS VARCHAR), '|', CAST(total_credits AS VARCHAR), '|', status
         ) AS mark
     FROM stored
     WHERE kind = $kind AND workspace_id IS NOT DISTINCT FROM $workspace AND deleted_at IS NULL
@@ -42,9 +44,9 @@ class Known:
 
     def __init__(self, lake: LakeFiles, workspace_id: str | None) -> None:
         self._lake, self._workspace_id = lake, workspace_id
-        self._days = frozenset(lake.days())
-        self._pages: dict[Kind, int] = {}
-        self._whole: set[Kind] = set()
+        days = frozenset(lake.days())
+        self._left: dict[Kind, frozenset[str]] = defaultdict(lambda: days)
+        self._pages: Counter[Kind] = Counter()
         self._folder = tempfile.TemporaryDirectory(prefix="pipeline-known-")
         self._turn = threading.Lock()
         self._con = sqlite3.connect(
@@ -76,9 +78,7 @@ class Known:
 
     def look_up_all(self, kind: Kind) -> None:
         """Look up all runs of a kind."""
-        if kind not in self._whole:
-            self._whole.add(kind)
-            self._look_up(kind, sorted(self._days))
+        self._look_up(kind, self._left[kind])
 
     def changed(self, kind: Kind, rows: list[Summary]) -> list[Summary]:
         """Return those of a page's rows that the lake, and earlier pages, do not have as they are; note all as seen.
@@ -89,21 +89,22 @@ class Known:
             return self._changed(kind, rows) if rows else []
 
     def _changed(self, kind: Kind, rows: list[Summary]) -> list[Summary]:
-        self._pages[kind] = self._pages.get(kind, 0) + 1
-        if kind not in self._whole and self._pages[kind] > _WHOLE_FROM:
-            self.look_up_all(kind)
-        elif kind not in self._whole:
-            self._look_up(kind, sorted(self._days & {*map(_day, rows), UNKNOWN_DAY}))
+        self._pages[kind] += 1
+        days = {_day(row) for row in rows}
+        is_whole = self._pages[kind] > _WHOLE_FROM or None in days
+        self._look_up(kind, self._left[kind] if is_whole else self._left[kind] & {*days, UNKNOWN_DAY})
         changed = []
         self._con.execute("BEGIN")
         for row in rows:
-            mark = _mark(row)
-            known = self._con.execute("SELECT mark FROM known WHERE run_id = ?", (row["id"],)).fetchone()
+            run_id, mark = text_value(row["id"]), _mark(row)
+            known = self._con.execute("SELECT mark FROM known WHERE run_id = ?", (run_id,)).fetchone()
+            if known is not None:
+                mark = _joined(mark, known[0])
             if known is None or known[0] != mark:
                 changed.append(row)
             self._con.execute(
                 "INSERT INTO known VALUES (?1, ?2, ?3, 1) ON CONFLICT DO UPDATE SET mark = ?3, seen = 1",
-                (row["id"], kind.object, mark),
+                (run_id, kind.object, mark),
             )
         self._con.execute("COMMIT")
         return changed
@@ -115,16 +116,22 @@ class Known:
         for (run_id,) in self._con.execute(query, (kind.object,)):
             yield run_id
 
-    def _look_up(self, kind: Kind, days: Iterable[str]) -> None:
-        paths = [str(self._lake.day_path(day)) for day in days]
-        if not paths:
+    def _look_up(self, kind: Kind, days: frozenset[str]) -> None:
+        """Look up a kind's runs of some days, each day once: what comes later has been shown by a page."""
+        if not days:
             return
+        self._left[kind] -= days
+        paths = [str(self._lake.day_path(day)) for day in sorted(days)]
         import duckdb
 
-        with duckdb.connect(config={"memory_limit": "256MB"}) as con:
-            con.read_parquet(paths, hive_partitioning=False).create_view("stored")
-            relation = con.sql(_MARKS, params={"kind": kind.object, "workspace": self._workspace_id})
-            self._note(kind, relation)
+        try:
+            with duckdb.connect(config={"memory_limit": "256MB"}) as con:
+                con.read_parquet(paths, hive_partitioning=False).create_view("stored")
+                relation = con.sql(_MARKS, params={"kind": kind.object, "workspace": self._workspace_id})
+                self._note(kind, relation)
+        except duckdb.Error:
+            self._lake.raise_damage()
+            raise
 
     def _note(self, kind: Kind, relation: duckdb.DuckDBPyRelation) -> None:
         self._con.execute("BEGIN")
@@ -135,9 +142,9 @@ class Known:
         self._con.execute("COMMIT")
 
 
-def _day(row: Summary) -> str:
+def _day(row: Summary) -> str | None:
     created_at = row_time(row, "createdAt")
-    return UNKNOWN_DAY if created_at is None else created_at.astimezone(UTC).date().isoformat()
+    return None if created_at is None else created_at.astimezone(UTC).date().isoformat()
 
 
 def _mark(row: Summary) -> str:
@@ -145,9 +152,14 @@ def _mark(row: Summary) -> str:
     credits, total = (usage.get(name) if isinstance(usage, dict) else None for name in ("credits", "totalCredits"))
     status = row.get("status")
     return "|".join(
-        (_microseconds(row_time(row, "updatedAt")), status if isinstance(status, str) else "",
-         _credits(credits), _credits(total))
+        (_microseconds(row_time(row, "updatedAt")), _credits(credits), _credits(total),
+         text_value(status) if isinstance(status, str) else "")
     )  # fmt: skip
+
+
+def _joined(mark: str, known: str) -> str:
+    """Return what is known once a mark has come: what the mark does not tell stays. Only the status may hold a bar."""
+    return "|".join(new or old for new, old in zip(mark.split("|", 3), known.split("|", 3), strict=True))
 
 
 def _microseconds(time: datetime | None) -> str:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.catalog import Lake
-from pipeline.kinds import FINISHED, KINDS, Kind
+from pipeline.kinds import FINISHED, KINDS, Kind, kind_of
 from pipeline.reports import read_sql
 from pipeline.schema import RUN_COLUMNS
 
@@ -54,7 +54,7 @@ def find_needs(
 ) -> Needs:
     """Return what a workspace's runs lack, among those that landed since `searched_at` (null: among all)."""
     # What did not come lately may stand in any file.
-    is_settled = all(status == 404 for status in files.read_dead_letters()["http_status"].to_pylist())
+    is_settled = all(reason == "NOT_FOUND" for reason in files.read_dead_letters()["reason"].to_pylist())
     rows = _ask(
         files,
         "sync_needs",
@@ -65,17 +65,37 @@ def find_needs(
         workspace=workspace_id,
         now=now.isoformat(),
     )
-    details, found = (tuple(sorted(run_id for run_id, why in rows if why == name)) for name in ("details", "found"))
+    details = tuple(sorted(run_id for run_id, why in rows if why == "details"))
+    # A breakdown is text from outside: an entry's `object` does not make its ID one of that kind.
+    found = tuple(sorted(run_id for run_id, why in rows if why == "found" and _is_unlisted(run_id)))
     return Needs(details, found)
 
 
+def _is_unlisted(run_id: str) -> bool:
+    kind = kind_of(run_id)
+    return kind is not None and not kind.listed
+
+
 def find_unfinished(
-    files: LakeFiles, workspace_id: str | None, *, kinds: Collection[Kind], created_since: datetime | None
+    files: LakeFiles,
+    workspace_id: str | None,
+    *,
+    kinds: Collection[Kind],
+    created_since: datetime | None,
+    heard_before: datetime,
 ) -> tuple[str, ...]:
-    """Return the runs of some kinds that were not finished when last heard of; verify runs are never among them."""
+    """Return the runs of some kinds that were not finished when last heard of, before a time; never a verify run."""
     since = None if created_since is None else created_since.astimezone(UTC).isoformat()
     # A run created since then landed since then.
-    rows = _ask(files, "sync_unfinished", kinds, created_since, workspace=workspace_id, since=since)
+    rows = _ask(
+        files,
+        "sync_unfinished",
+        kinds,
+        created_since,
+        workspace=workspace_id,
+        since=since,
+        heard_before=heard_before.isoformat(),
+    )
     return tuple(run_id for (run_id,) in rows)
 
 
@@ -89,6 +109,9 @@ def _ask(
         return []
     with Lake(files.folder) as lake:
         lake.sql("FROM runs LIMIT 0")  # makes the views
-        changed = lake.con.read_parquet([str(files.day_path(day)) for day in days], hive_partitioning=False)
-        changed.project(", ".join(RUN_COLUMNS)).create_view("changed")
+        if files.is_current():
+            changed = lake.con.read_parquet([str(files.day_path(day)) for day in days], hive_partitioning=False)
+            changed.project(", ".join(RUN_COLUMNS)).create_view("changed")
+        else:  # files of an earlier version lack columns
+            lake.runs().create_view("changed")
         return lake.sql(read_sql(name), kinds=readable, finished=sorted(FINISHED), **params).fetchall()

@@ -1,19 +1,23 @@
-"""Write a table for people or for programs: aligned text, CSV, JSON, Markdown, Parquet.
+"""Write a table for people or for programs: aligned text, CSV, JSON, Markdown, Parquet, HTML.
 
-Decimals and times become text that loses nothing; text from outside cannot steer a terminal.
+Decimals and times become text that loses nothing; text from outside cannot steer a terminal, become a formula in a
+spreadsheet, or markup in a page.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from pipeline.errors import UsageError
+from pipeline.html import Page, write_page
 
 if TYPE_CHECKING:
     import duckdb
@@ -21,12 +25,17 @@ if TYPE_CHECKING:
 
 _BATCH_ROWS = 10_000
 _TABLE_ROWS = 1_000
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_NUMBERS = ("DECIMAL", "DOUBLE", "FLOAT", "BIGINT", "INTEGER", "SMALLINT", "TINYINT", "HUGEINT", "U")
+_PLAIN_PAGE = Page("pipeline")
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
-def write_relation(relation: duckdb.DuckDBPyRelation, *, format: str, stream: TextIO) -> None:
+def write_relation(relation: duckdb.DuckDBPyRelation, *, format: str, stream: TextIO, page: Page = _PLAIN_PAGE) -> None:
     """Write a relation's rows to a stream in one of `defaults.FORMATS`.
 
-    A table shows its first thousand rows and says that there are more. Raises UsageError for Parquet on a terminal, and
+    The sentences of `page` stand below the rows in Markdown and HTML, its title above them in HTML. A table shows its
+    first thousand rows and says that there are more. Raises UsageError for Parquet on a terminal, and
     where the query turns out to fail while it is read.
     """
     import duckdb
@@ -44,6 +53,9 @@ def write_relation(relation: duckdb.DuckDBPyRelation, *, format: str, stream: Te
             _write_json(names, rows, stream)
         elif format == "markdown":
             _write_markdown(names, rows, stream)
+            stream.writelines(f"\n{_markdown_cell(note)}\n" for note in page.notes)
+        elif format == "html":
+            _write_html(relation, rows, stream, page)
         else:
             _write_first_rows(names, rows, stream)
     except (duckdb.Error, pa.ArrowException, _QueryFailedError) as error:
@@ -122,6 +134,14 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
+def bar(value: Decimal | float | None, most: Decimal | float, *, width: int = 10) -> str:
+    """Return a bar that is as long beside `width` as the value beside the most; anything above nothing can be seen."""
+    if not value or value < 0 or not most:
+        return ""
+    eighths = min(width * 8, max(1, round(float(value) / float(most) * width * 8)))
+    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
+
+
 def plain(value: Any) -> Any:
     """Return a value as JSON holds it: whole numbers, floats, booleans and text stay, all else becomes text."""
     if isinstance(value, dict):
@@ -172,10 +192,29 @@ def _whole_number_columns(relation: duckdb.DuckDBPyRelation) -> list[int]:
 
 
 def _write_csv(names: Sequence[str], rows: Iterable[Sequence[Any]], stream: TextIO) -> None:
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(names)
-    for row in rows:
-        writer.writerow([_cell(value) for value in row])
+    # The writer puts into quotes what holds a part of its line end, and to a spreadsheet a bare \r ends a line as well.
+    line = io.StringIO()
+    writer = csv.writer(line, lineterminator="\r\n")
+    for cells in chain([names], rows):
+        writer.writerow([no_formula(value) if isinstance(value, str) else _cell(value) for value in cells])
+        stream.write(line.getvalue().removesuffix("\r\n") + "\n")
+        line.seek(0)
+        line.truncate()
+
+
+def no_formula(text: str) -> str:
+    """Return text that a spreadsheet takes for text: behind an apostrophe where it would take it for a formula.
+
+    That is where it begins with `=`, `+`, `-` or `@` (wide ones too), or with a tab or the end of a line. Numbers need
+    none, so they are not to be given here.
+    """
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _write_html(relation: duckdb.DuckDBPyRelation, rows: Iterable[Sequence[Any]], stream: TextIO, page: Page) -> None:
+    names = list(relation.columns)
+    numbers = [str(type_).startswith(_NUMBERS) for type_ in relation.types]
+    write_page(page, names, rows, cell=shown, numbers=numbers, stream=stream)
 
 
 def _write_json(names: Sequence[str], rows: Iterable[Sequence[Any]], stream: TextIO) -> None:

@@ -175,10 +175,16 @@ def raise_first(outcomes: Iterable[object]) -> None:
             raise outcome
 
 
-def run_in_thread(main: Callable[[], Coroutine[Any, Any, None]], *, on_interrupt: Callable[[], None]) -> None:
+def run_in_thread(
+    main: Callable[[], Coroutine[Any, Any, None]],
+    *,
+    on_interrupt: Callable[[], None],
+    stopping: threading.Event | None = None,
+) -> None:
     """Run a coroutine on an event loop of its own, in a thread, since the caller may be inside a running loop.
 
-    The calling thread waits, and takes Ctrl-C: then `on_interrupt` is called on the event loop.
+    The calling thread waits, and takes Ctrl-C: then, or when `stopping` is set, `on_interrupt` is called on the event
+    loop, once each time.
     """
     failure: list[BaseException] = []
     loops: list[asyncio.AbstractEventLoop] = []
@@ -198,10 +204,12 @@ def run_in_thread(main: Callable[[], Coroutine[Any, Any, None]], *, on_interrupt
     ended = threading.Event()
     threading.Thread(target=run, name="pipeline-asking", daemon=True).start()
     # Not Thread.join: interrupted by Ctrl-C, it takes the thread for dead (Python 3.11).
-    interrupted = False
+    interrupted, stopping = False, stopping or threading.Event()
+    was_told = False
     while not ended.is_set():
         try:
             ended.wait(0.2)
+            interrupted, was_told = interrupted or (stopping.is_set() and not was_told), stopping.is_set()
             if interrupted and loops:
                 interrupted = False
                 with contextlib.suppress(RuntimeError):  # the loop has ended: there is nothing left to stop

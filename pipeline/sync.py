@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pipeline.catalog import Lake
+from pipeline.cover import cover, plan_listings
 from pipeline.discover import OVERLAP, Bounds, Summary, Walk
 from pipeline.errors import ApiError, LakeError, ListError, ListRemovedError, PipelineError
 from pipeline.fetch import Rounds
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
 _TOGETHER = 8
 """How many workspaces are synced side by side."""
 _SEARCHES = 3  # details name runs that were not known; those name none any more
-_DAY = timedelta(days=1)
 _COUNTED = ("landed", "unchanged", "missing", "failed", "invalid")
 
 
@@ -73,7 +74,7 @@ class KindOutcome:
     changed: int = 0
     by_id: int = 0
     gone: int = 0
-    error: str | None = None
+    error: ListError | None = None
     is_removed: bool = False
 
 
@@ -94,9 +95,14 @@ class WorkspaceOutcome:
     inferred: int | None = None
 
     @property
+    def has_asked(self) -> bool:
+        """Whether anything came: a page, or a run by ID."""
+        return any(kind.pages or kind.by_id for kind in self.kinds.values())
+
+    @property
     def is_complete(self) -> bool:
         """Whether everything that was to be brought is in the lake."""
-        kinds_ok = not any(kind.error for kind in self.kinds.values())
+        kinds_ok = all(kind.error is None for kind in self.kinds.values())
         return self.error is None and kinds_ok and self.load is not None and not self.load.failed
 
 
@@ -108,8 +114,10 @@ def plan_sync(
     for connection in connections:
         files = SyncFiles(lake, connection.workspace_id, connection.base_url)
         states = {kind: files.read_kind(kind, tell=tell) for kind in options.kinds}
-        needs = _needs(lake, files, states, connection.workspace_id, options, set(), tell)
-        plans = plan_kinds(states, needs.run_ids(), _bounds(options), options.details, now=options.now())
+        needs = _needs(
+            lake, files, states, connection.workspace_id, options, tell, heard_before=datetime.now(UTC)
+        )  # fmt: skip
+        plans = plan_kinds(states, needs, _bounds(options), options.details, now=options.now())
         kinds = {plan.kind: KindOutcome(plan) for plan in plans}
         outcomes.append(WorkspaceOutcome(connection.workspace_id, kinds, needs))
     return outcomes
@@ -123,11 +131,12 @@ def run_sync(
     planned: list[WorkspaceOutcome] | None = None,
     command: str = "sync",
     progress: Progress | None = None,
+    stopping: threading.Event | None = None,
 ) -> list[WorkspaceOutcome]:
     """Sync the workspaces of these connections, and return what became of each.
 
-    Ctrl-C (KeyboardInterrupt in the calling thread) stops the asking and lands what has arrived; the next sync goes on
-    from there. Raises LakeError where the lake cannot be used at all.
+    Ctrl-C (KeyboardInterrupt in the calling thread), or `stopping` being set, stops the asking and lands what has
+    arrived; the next sync goes on from there. Raises LakeError where the lake cannot be used at all.
     """
     from pipeline.limiter import Limiter
 
@@ -151,7 +160,7 @@ def run_sync(
         for each in syncs:
             each.interrupt()
 
-    run_in_thread(main, on_interrupt=interrupt)
+    run_in_thread(main, on_interrupt=interrupt, stopping=stopping)
     return outcomes
 
 
@@ -165,22 +174,30 @@ def _needs(
     states: dict[Kind, KindState],
     workspace_id: str | None,
     options: SyncOptions,
-    removed: set[Kind],
     tell: Callable[[str], None],
+    *,
+    removed: Collection[Kind] = (),
+    heard_before: datetime,
 ) -> Needs:
-    """Return what must be asked for by ID, as the lake is now."""
+    """Return what must be asked for by ID, as the lake is now; of unfinished runs those not heard of since a time."""
     now = options.now()
     searched_at = None if options.full else getattr(files.read_details(tell=tell), options.details)
     needs = find_needs(lake, workspace_id, level=options.details, kinds=options.kinds, searched_at=searched_at, now=now)
-    due = [
-        kind for kind, state in states.items()
-        if options.full or (state.followed_at is not None and now - state.followed_at >= _DAY)
-    ]  # fmt: skip
-    unfinished = find_unfinished(lake, workspace_id, kinds=due, created_since=None)
+    due = [kind for kind, state in states.items() if options.full or _is_due(state, now)]
     unsure = [kind for kind in states if not kind.sortable or kind in removed]
-    young = find_unfinished(lake, workspace_id, kinds=unsure, created_since=now - YOUNG)
-    asked = {*needs.details, *needs.found}
-    return replace(needs, unfinished=tuple(sorted({*unfinished, *young} - asked)))
+    unfinished = {
+        run_id
+        for kinds, created_since in ((due, None), (unsure, now - YOUNG))
+        for run_id in find_unfinished(
+            lake, workspace_id, kinds=kinds, created_since=created_since, heard_before=heard_before
+        )
+    }
+    return replace(needs, unfinished=tuple(sorted(unfinished - {*needs.details, *needs.found})))
+
+
+def _is_due(state: KindState, now: datetime) -> bool:
+    """Whether all unfinished runs of a kind must be seen to again."""
+    return state.followed_at is not None and now - state.followed_at >= YOUNG
 
 
 class _WorkspaceSync:
@@ -209,6 +226,8 @@ class _WorkspaceSync:
     def interrupt(self) -> None:
         """Stop the asking, as by Ctrl-C."""
         self._interrupted = True
+        if self.outcome.load is not None:
+            self.outcome.load.interrupted = True
         if self._session is not None:
             self._session.stop("stopped by Ctrl-C; the next `pipeline sync` goes on from here")
 
@@ -262,7 +281,7 @@ class _WorkspaceSync:
             await self._fetch_lacking(session, unseen)
         self.outcome.error = session.why_stopped
         errors = [session.why_stopped, *(each.error for each in self.outcome.kinds.values())]
-        load.result.error = "; ".join(filter(None, errors)) or None
+        load.result.error = "; ".join(str(error) for error in errors if error is not None) or None
 
     # Lists
 
@@ -295,7 +314,7 @@ class _WorkspaceSync:
             outcome.is_removed = True
             self.progress.tell(f"{error}; its runs are known by ID alone")
         except ListError as error:
-            outcome.error = str(error)
+            outcome.error = error
         except ApiError as error:
             session.stop(str(error))
         outcome.pages, outcome.listed, outcome.changed = walk.pages, walk.rows, walk.taken
@@ -351,11 +370,10 @@ class _WorkspaceSync:
             searched_at = self.options.now()
             needs = await self._search(session)
             run_ids = [run_id for run_id in sorted({*needs.run_ids(), *more}) if run_id not in asked]
-            more = set()
             if not run_ids:
                 break
             asked.update(run_ids)
-            await self._fetch(session, run_ids)
+            await self._fetch(session, run_ids, no_details_of={*needs.unfinished, *more})
             await session.land()
         if not session.stopping.is_set():
             self._note_searched(searched_at)
@@ -365,12 +383,20 @@ class _WorkspaceSync:
         if session.load.is_empty and not removed:
             return self.outcome.needs  # nothing came, so they are what they were
         return await asyncio.to_thread(
-            _needs, self.lake, self.files, self._states, self.connection.workspace_id, self.options, removed,
-            self.progress.tell,
+            _needs, self.lake, self.files, self._states, self.connection.workspace_id, self.options,
+            self.progress.tell, removed=removed, heard_before=session.load.started_at,
         )  # fmt: skip
 
-    async def _fetch(self, session: Session, run_ids: list[str]) -> None:
+    async def _fetch(self, session: Session, run_ids: list[str], *, no_details_of: set[str]) -> None:
+        """Ask for runs, in lists where no details are needed and it takes fewer requests; else by ID."""
         with Worklist() as worklist:
+            for run_id in run_ids:
+                if run_id in no_details_of:
+                    worklist.add(FoundId(run_id, "the lake"))
+            removed = {kind for kind, each in self.outcome.kinds.items() if each.is_removed}
+            listings = [each for each in plan_listings(self.lake, worklist, but=removed) if each.filters]
+            for kind, pages in (await cover(session, worklist, listings)).items():
+                self.outcome.kinds[kind].pages += pages
             for run_id in run_ids:
                 worklist.add(FoundId(run_id, "the lake"))
             for kind, count in worklist.open_by_kind().items():
@@ -386,7 +412,7 @@ class _WorkspaceSync:
             self.files.write_details(replace(details, **{self.options.details: searched_at}))
         followed = {
             kind: replace(state, followed_at=searched_at) for kind, state in self._states.items()
-            if self.options.full or state.followed_at is None or searched_at - state.followed_at >= _DAY
+            if self.options.full or state.followed_at is None or _is_due(state, searched_at)
         }  # fmt: skip
         self._write_states(followed)
 

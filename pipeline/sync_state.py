@@ -49,8 +49,8 @@ class KindState:
 
     `watermark` is the newest `updatedAt` that was certainly seen, `walked_at` when the walk that saw it began, by the
     API's clock: both are null before the first walk has come to its end, the watermark also where a list is empty or
-    not sorted. `back_to` is how far back the walks went; null is to the beginning. `runs` counts what they brought,
-    changes included. `followed_at` is when all unfinished runs were last seen to.
+    not sorted. `back_to` is how far back the walks went; null is to the beginning. `runs` is how many runs the list has
+    between, at most, as far as the walks came. `followed_at` is when all unfinished runs were last seen to.
     """
 
     watermark: datetime | None = None
@@ -61,14 +61,15 @@ class KindState:
     runs: int = 0
 
     def down_to(self, overlap: timedelta) -> datetime | None:
-        """Return where the next walk may stop: all that was updated before has been seen. Null is nowhere.
+        """Return where the next walk may stop: all that was updated before has been seen, or is not wanted (before
+        `back_to`). Null is nowhere.
 
         The overlap counts from when the last walk began: by then, a run updated longer ago had become visible.
         """
         if self.walked_at is None:
             return None
-        safe = self.walked_at - overlap
-        return safe if self.watermark is None else min(self.watermark, safe)
+        seen = min(time for time in (self.watermark, self.walked_at - overlap) if time is not None)
+        return seen if self.back_to is None else max(seen, self.back_to)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,13 @@ def _parsed(kind: type[Any], content: dict[str, Any]) -> Any:
             values[name] = time_value(value)
     if (gap := values.get("gap")) is not None:
         values["gap"] = _parsed(Gap, gap)
+        if values["gap"].walked_at is None:
+            raise ValueError("the gap of no walk")
+    for name, value in values.items():
+        if type(value) is not _OTHERS.get(name, type(value)):
+            raise ValueError(f"{name}: {value!r:.40}")
     return kind(**values)
 
 
+_OTHERS = {"token": str, "runs": int}
 _TIMES = {"watermark", "walked_at", "back_to", "followed_at", "down_to", "none", "credits", "all"}

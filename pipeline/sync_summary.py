@@ -40,24 +40,30 @@ def write_outcomes(outcomes: Sequence[WorkspaceOutcome], lake: str, stream: Text
     rows = [
         (*_named(outcome, several), kind.object, *_outcome_cells(each))
         for outcome in outcomes
+        if outcome.has_asked
         for kind, each in outcome.kinds.items()
     ]
     names = ["done", "pages", "planned", "listed", "new or changed", "by ID", "planned", "deleted"]
-    write_table([*(("workspace",) if several else ()), *names], rows, stream=stream)
+    if rows:
+        write_table([*(("workspace",) if several else ()), *names], rows, stream=stream)
     for outcome in outcomes:
-        if outcome.load is not None:
+        if outcome.has_asked:
             stream.write(f"{_sums(outcome, several=several)}\n")
     if any(outcome.load is not None and outcome.load.failed for outcome in outcomes):
         stream.write(f"why: pipeline sql 'FROM dead_letters' --lake {lake}    the next sync asks again\n")
 
 
 def problems(outcomes: Sequence[WorkspaceOutcome]) -> Iterator[str]:
-    """Yield what went wrong, a sentence each; the same of several kinds once."""
+    """Yield what went wrong, a sentence each; what several lists of a workspace failed for, once."""
     for outcome in outcomes:
         where = f"{outcome.workspace_id}: " if outcome.workspace_id and len(outcomes) > 1 else ""
         if outcome.error is not None:
             yield where + outcome.error
-        yield from (where + text for text in dict.fromkeys(each.error for each in outcome.kinds.values() if each.error))
+        errors = [each.error for each in outcome.kinds.values() if each.error is not None]
+        for reason in dict.fromkeys(error.reason for error in errors):
+            first, *others = (error for error in errors if error.reason == reason)
+            beside = f" (and {len(others)} more lists)" if others else ""
+            yield f"{where}{first}{beside}"
 
 
 def plan_as_json(outcomes: Sequence[WorkspaceOutcome], qps: float) -> dict[str, Any]:
@@ -89,7 +95,7 @@ def as_json(outcomes: Sequence[WorkspaceOutcome], lake: str) -> dict[str, Any]:
                     {
                         **_plan_json(each),
                         **{name: getattr(each, name) for name in _COUNTS},
-                        "error": each.error,
+                        "error": None if each.error is None else str(each.error),
                     }
                     for each in outcome.kinds.values()
                 ],
@@ -133,7 +139,7 @@ def _range(least: int, most: int | None) -> str:
 
 
 def _outcome_cells(outcome: KindOutcome) -> tuple[Any, ...]:
-    if outcome.is_removed or outcome.error:
+    if outcome.is_removed or outcome.error is not None:
         pages: Any = "no list" if outcome.is_removed else f"{shown(outcome.pages)}, then failed"
     else:
         pages = outcome.pages

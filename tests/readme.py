@@ -25,6 +25,7 @@ _VARYING = (
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"), "2026-11-23 10:15:00 UTC"),
     (re.compile(r'"seconds": [\d.]+'), '"seconds": 1.5'),
     (re.compile(r"(?<=invalid of 535 in )[\d.]+ s"), "3.5 s"),
+    (re.compile(r"(?<= failed in )[\d.]+ m?s"), "3.5 s"),
     (re.compile(r"[\d.]+ MB"), "4.0 MB"),
     (re.compile(r"^[\d,]+ of [\d,]+ runs, .*\n", re.MULTILINE), ""),
 )

@@ -31,7 +31,9 @@ CHARGES = (
     "credits, pages"
 )
 LEDGER = (
-    "resource_kind, resource_id, product, unit, quantity, credits, basis, charged_on, caused_by_run_id, workspace_id"
+    "resource_kind, resource_id, product, unit, quantity, credits, basis, charged_on, caused_by_run_id, processor_id, "
+    "processor_name, processor_version, workspace_id, file_id, file_name, file_type, source, metadata, status, "
+    "caused_by_kind, caused_by_status, charged_at, line, is_first_of_product"
 )
 LOADS = (
     "load_id, command, source, base_url, workspace_id, state, error, started_at, ended_at, seconds, requested, landed, "

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Connection, Secret, is_loopback, read_connection, read_proxy
+from pipeline.config import Connection, Secret, is_loopback, read_connection, read_connections, read_proxy
 from pipeline.errors import UsageError
 
 CANARY = "sk_canary_7f3a"
@@ -180,3 +180,35 @@ def test_a_proxy_is_used_for_https_to_other_machines_only(monkeypatch: pytest.Mo
     with pytest.raises(UsageError) as caught:
         read_proxy("https://other.test")
     assert "pa55" not in str(caught.value)
+
+
+# Several workspaces
+
+
+def connections(workspaces: list[str], **env: str) -> list[tuple[str | None, str]]:
+    return [(each.workspace_id, each.api_key.reveal()) for each in read_connections(workspaces=workspaces, env=env)]
+
+
+def test_one_key_serves_every_workspace_that_is_named_once_each_in_that_order() -> None:
+    assert connections(["ws_b", "ws_a", "ws_b"], EXTEND_API_KEY="k") == [("ws_b", "k"), ("ws_a", "k")]
+
+
+def test_without_a_workspace_there_is_one_connection_as_for_fetch() -> None:
+    assert connections([], EXTEND_API_KEY="k") == [(None, "k")]
+    assert connections([], EXTEND_API_KEY="k", EXTEND_WORKSPACE_ID="ws_a") == [("ws_a", "k")]
+
+
+def test_several_keys_are_those_of_their_workspaces_and_the_one_key_is_for_the_others() -> None:
+    keys = "ws_a=k1  ws_b=k2=\n"
+    assert connections([], EXTEND_API_KEYS=keys) == [("ws_a", "k1"), ("ws_b", "k2=")]
+    assert connections(["ws_b"], EXTEND_API_KEYS=keys) == [("ws_b", "k2=")]
+    assert connections(["ws_b", "ws_c"], EXTEND_API_KEYS=keys, EXTEND_API_KEY="k") == [("ws_b", "k2="), ("ws_c", "k")]
+    with pytest.raises(UsageError, match="no API key"):
+        connections(["ws_c"], EXTEND_API_KEYS=keys)
+
+
+@pytest.mark.parametrize("keys", ["canary", "ws_a=k canary=x", "ws_a=k ws_a=canary", "ws_a= ", "ws_a/b=canary"])
+def test_keys_that_are_not_pairs_are_refused_without_being_shown(keys: str) -> None:
+    with pytest.raises(UsageError, match="EXTEND_API_KEYS") as caught:
+        connections([], EXTEND_API_KEYS=keys)
+    assert "canary" not in str(caught.value)

@@ -10,10 +10,11 @@ import argparse
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pipeline import defaults
 from pipeline.progress import Progress, open_progress
@@ -119,6 +120,23 @@ def showing_progress(*, quiet: bool) -> Iterator[Progress]:
     finally:
         progress.close()
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def stopping_on_signals(stopping: threading.Event) -> Iterator[None]:
+    """Let SIGTERM and Ctrl-C set an event meanwhile, and nothing else; a second one does as it did before."""
+    before: dict[int, Any] = {}
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        stopping.set()
+        signal.signal(number, before[number])
+
+    before |= {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def warn(message: str) -> None:

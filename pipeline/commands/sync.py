@@ -9,7 +9,14 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from pipeline.commands.options import Commands, add_asking_options, add_command, showing_progress, warn
+from pipeline.commands.options import (
+    Commands,
+    add_asking_options,
+    add_command,
+    showing_progress,
+    stopping_on_signals,
+    warn,
+)
 from pipeline.errors import UsageError
 from pipeline.kinds import KINDS, Kind
 
@@ -47,6 +54,21 @@ def add_sync(commands: Commands) -> None:
         "  pipeline sync --full",
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be asked for, and ask for nothing")
+    _add_sync_options(parser)
+
+
+def add_watch(commands: Commands) -> None:
+    """Add `pipeline watch`."""
+    parser = add_command(
+        commands,
+        "watch",
+        run_watch,
+        "sync on a schedule, in one process, until told to stop",
+        more="Prints a line after each sync: whether all is well, and since when it is not. What fails is tried again\n"
+        "at the next one. SIGTERM and Ctrl-C land what has arrived, and end it with exit code 0.",
+        examples="  pipeline watch --every 5m\n  pipeline watch --every 1h --qps 25 --details all",
+    )
+    parser.add_argument("--every", default="5m", metavar="TIME", help="how often: 30s, 5m, 1h (%(default)s)")
     _add_sync_options(parser)
 
 
@@ -103,6 +125,34 @@ def run_sync(arguments: argparse.Namespace) -> int:
     return _conclude(arguments, outcomes)
 
 
+def run_watch(arguments: argparse.Namespace) -> int:
+    """Sync on a schedule."""
+    import threading
+
+    from pipeline import sync
+    from pipeline.lake import LakeFiles
+    from pipeline.progress import Silent
+    from pipeline.watch import parse_interval, watch
+
+    every, options = parse_interval(arguments.every), _options(arguments)
+    if options.until is not None:
+        raise UsageError("--until does not go with watch, which looks for what is new")
+    lake, connections = LakeFiles(arguments.lake), _connections(arguments)
+    stopping = threading.Event()
+
+    def sync_once() -> list[WorkspaceOutcome]:
+        return sync.run_sync(
+            lake, connections, options, command="watch", progress=Silent(sys.stderr), stopping=stopping
+        )
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    with stopping_on_signals(stopping):
+        watch(sync_once, every, say=say, stopping=stopping)
+    return 0
+
+
 def _conclude(arguments: argparse.Namespace, outcomes: list[WorkspaceOutcome]) -> int:
     from pipeline import sync_summary
 
@@ -114,7 +164,7 @@ def _conclude(arguments: argparse.Namespace, outcomes: list[WorkspaceOutcome]) -
         warn(f"pipeline: {problem}")
     if all(outcome.is_complete for outcome in outcomes):
         return 0
-    could_run = any(outcome.error is None or (outcome.load and outcome.load.interrupted) for outcome in outcomes)
+    could_run = any(outcome.has_asked or (outcome.load and outcome.load.interrupted) for outcome in outcomes)
     return _SOME_FAILED if could_run else 1
 
 

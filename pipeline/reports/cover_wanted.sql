@@ -5,5 +5,5 @@ SELECT
     CASE WHEN status NOT IN (SELECT unnest($finished)) THEN status END AS status,
     count(*) AS wanted
 FROM runs
-WHERE run_id IN (SELECT unnest($run_ids)) AND kind IN ('classify_run', 'extract_run', 'split_run', 'parse_run', 'workflow_run', 'edit_run', 'verify_run')
+WHERE run_id IN (SELECT unnest($run_ids)) AND kind IN (SELECT unnest($kinds))
 GROUP BY ALL

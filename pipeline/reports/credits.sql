@@ -1,33 +1,16 @@
--- Credits by day and kind, each credit once, beside the runs whose credits are unknown.
--- A run without usage is unknown, unless another run's breakdown tells what it was charged. Workflow runs are never
--- charged themselves, but one without usage hides what its children were.
-WITH known AS (
-    SELECT
-        charged_on AS day,
-        resource_kind AS kind,
-        count(DISTINCT resource_id) AS charged_runs,
-        sum(credits) AS credits,
-        coalesce(sum(credits) FILTER (WHERE basis = 'inferred'), 0) AS inferred_credits
-    FROM credit_ledger
-    GROUP BY ALL
-),
-unknown AS (
-    SELECT
-        CAST(created_at AT TIME ZONE 'UTC' AS DATE) AS day,
-        kind,
-        count(*) AS unknown_runs
-    FROM runs
-    WHERE credits IS NULL
-        AND NOT EXISTS (FROM credit_ledger WHERE credit_ledger.resource_id = runs.run_id)
-    GROUP BY ALL
-)
+-- Credits by the dimensions asked for, each credit once, beside the runs whose credits are unknown, by why. Where there
+-- are only such runs `credits` is null: unknown is not zero.
 SELECT
-    coalesce(known.day, unknown.day) AS day,
-    coalesce(known.kind, unknown.kind) AS kind,
-    coalesce(credits, 0) AS credits,
-    coalesce(charged_runs, 0) AS charged_runs,
-    coalesce(inferred_credits, 0) AS inferred_credits,
-    coalesce(unknown_runs, 0) AS unknown_runs
-FROM known
-FULL JOIN unknown ON known.day IS NOT DISTINCT FROM unknown.day AND known.kind IS NOT DISTINCT FROM unknown.kind
-ORDER BY day NULLS LAST, kind
+    COLUMNS('^by_(.+)$') AS '\1',
+    sum(credits) AS credits,
+    count(*) FILTER (WHERE is_counted AND basis <> 'unknown') AS charged_runs,
+    coalesce(sum(credits) FILTER (WHERE basis = 'inferred'), 0) AS inferred_credits,
+    count(*) FILTER (WHERE basis = 'unknown') AS unknown_runs,
+    count(*) FILTER (WHERE unknown_why = 'not finished') AS unknown_unfinished,
+    count(*) FILTER (WHERE unknown_why = 'failed or cancelled') AS unknown_failed,
+    count(*) FILTER (WHERE unknown_why = 'created before reporting began') AS unknown_before_reporting,
+    count(*) FILTER (WHERE unknown_why = 'processed but not reported') AS unknown_not_reported,
+    CAST($data_as_of AS TIMESTAMPTZ) AS data_as_of
+FROM asked
+GROUP BY ALL
+ORDER BY COLUMNS('^by_.+$') NULLS LAST

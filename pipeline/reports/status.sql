@@ -5,7 +5,8 @@ SELECT
     count(*) FILTER (WHERE is_detail) AS in_detail,
     count(*) FILTER (WHERE status = 'FAILED') AS failed,
     count(*) FILTER (
-        WHERE status IS NULL OR status NOT IN ('PROCESSED', 'FAILED', 'CANCELLED', 'REJECTED')
+        WHERE deleted_at IS NULL
+            AND (status IS NULL OR status NOT IN ('PROCESSED', 'FAILED', 'CANCELLED', 'REJECTED'))
     ) AS unfinished,
     CAST(min(created_at) AT TIME ZONE 'UTC' AS DATE) AS first_day,
     CAST(max(created_at) AT TIME ZONE 'UTC' AS DATE) AS last_day,

@@ -3,15 +3,19 @@
 --   details   what a summary cannot give is wanted: with `credits`, where its credits cannot be told exactly without
 --   found     a kind that cannot be listed: known from a breakdown, and not in the lake
 --
--- Never a verify run, whose result reading can destroy; none that is gone; none that the API refused within a day.
+-- Never a verify run, whose result reading can destroy; none that is gone; none that the API refused within a day. What
+-- another workspace was told counts for nothing, nor does a 404 that is not the API's own word (a proxy's) for long.
 WITH refused AS (
     SELECT run_id
     FROM dead_letters
-    WHERE http_status = 404
-        OR (
-            http_status BETWEEN 400 AND 499
-            AND http_status NOT IN (408, 409, 429)
-            AND failed_at > CAST($now AS TIMESTAMPTZ) - INTERVAL 1 DAY
+    WHERE workspace_id IS NOT DISTINCT FROM $workspace
+        AND (
+            reason = 'NOT_FOUND'
+            OR (
+                http_status BETWEEN 400 AND 499
+                AND http_status NOT IN (408, 409, 429)
+                AND failed_at > CAST($now AS TIMESTAMPTZ) - INTERVAL 1 DAY
+            )
         )
 ),
 lacking AS (
@@ -48,7 +52,8 @@ entries AS (
 found AS (
     SELECT DISTINCT entry.id AS run_id
     FROM entries
-    WHERE entry.object IN (SELECT unnest($unlisted))
+    WHERE entry.id IS NOT NULL
+        AND entry.object IN (SELECT unnest($unlisted))
         AND entry.object IN (SELECT unnest($kinds))
         AND NOT EXISTS (FROM runs WHERE runs.run_id = entry.id)
 )

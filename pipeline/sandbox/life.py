@@ -82,8 +82,9 @@ class Life:
     @property
     def unfinished(self) -> Ids:
         """The runs that have not finished because of this life, NEEDS_REVIEW ones among them."""
-        waiting = [run_id for run_id in self._for_review if run_id in self._own_reviews]
-        return tuple(run_id for run_id in (*self._unfinished, *waiting) if self.world.find(run_id))
+        running = [run_id for run_id in self._unfinished if self.world.find(run_id)]
+        waiting = [run_id for run_id in self._for_review if run_id in self._own_reviews and self._awaits_review(run_id)]
+        return (*running, *waiting)
 
     # Events
 

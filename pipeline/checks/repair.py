@@ -1,0 +1,139 @@
+"""Mend what can be made anew: from the raw log, and from the rows themselves."""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import durable
+from pipeline.checks.lake import Checked, check_lake
+from pipeline.checks.tables import read_check
+from pipeline.errors import LakeDamagedError, UsageError
+from pipeline.flatten import Row
+from pipeline.lake import LakeFiles, Move
+from pipeline.landing import finish_moves
+from pipeline.ledger import LedgerFiles
+from pipeline.loads import recover
+from pipeline.merge import day_of, merge_rows
+from pipeline.rebuild import rebuild_lake
+from pipeline.schema import RUNS_FILE_SCHEMA
+
+Tell = Callable[[str], None]
+
+_FROM_THE_LOG = {"files undamaged", "schema whole", "raw log landed", "each run once", "each run in its day",
+                 "dead letters", "loads named"}  # fmt: skip
+
+
+def repair_lake(lake: LakeFiles, checked: Checked, *, tell: Tell) -> Checked:
+    """Mend what is broken and can be made anew, say each step, and return what another check finds.
+
+    A damaged file is kept beside, under another name. What the API told wrongly stays as it was told.
+    """
+    broken = {each.check for each in checked.findings if each.state == "broken"}
+    with lake.writing(tell=tell):
+        _set_aside(lake, checked, tell)
+        _rewrite(lake, checked, tell)
+        if "no move cut short" in broken:
+            finish_moves(lake)
+            tell("moves that had been cut short are finished")
+    recover(lake, tell=tell)
+    if "ledger kept" in broken:
+        shutil.rmtree(LedgerFiles(lake).folder)
+        tell("the ledger beside the lake is taken away; the next report makes it anew")
+    if broken & _FROM_THE_LOG:
+        try:
+            done = rebuild_lake(lake, tell=tell)
+            tell(f"{done.runs:,} runs made anew from {done.logs:,} raw logs; {done.kept:,} that no log holds kept")
+        except UsageError as error:
+            tell(f"nothing made anew: {error}")
+    if broken & {"each run once", "each run in its day"}:
+        with lake.writing(tell=tell):
+            _settle(lake, tell)
+    return check_lake(lake)
+
+
+def _set_aside(lake: LakeFiles, checked: Checked, tell: Tell) -> None:
+    """Give files that cannot be read another name, which no reader takes for the lake's."""
+    unreadable = [state.path for state in checked.files if not state.is_readable]
+    try:
+        lake.read_moves()
+    except LakeDamagedError:
+        unreadable.append(lake.moving_path)
+    try:
+        lake.read_odd_days()
+    except ValueError:
+        unreadable.append(lake.odd_days_path)
+    for path in unreadable:
+        aside = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S}")
+        path.rename(aside)
+        durable.sync_folder(path.parent)
+        tell(f"{_name(lake, path)} is set aside as {aside.name}")
+
+
+def _rewrite(lake: LakeFiles, checked: Checked, tell: Tell) -> None:
+    """Write files again whose rows can be read and whose footer is damaged, or lacks a column."""
+    for state in checked.files:
+        if not state.is_readable or not (state.damage or state.not_whole):
+            continue
+        if state.name.startswith("runs/"):
+            day = state.path.parent.name.removeprefix("day=")
+            lake.write_day(day, lake.read_day(day))
+        elif state.path == lake.dead_letters_path:
+            lake.write_dead_letters(lake.read_dead_letters())
+        else:
+            for row in lake.read_loads().to_pylist():
+                if row["load_id"].startswith(state.path.stem.replace("-", "")):
+                    lake.write_load(row)
+        tell(f"{state.name} is written again from its rows")
+
+
+def _settle(lake: LakeFiles, tell: Tell) -> None:
+    """Bring each run that stands twice, or in another day's file, to its day in one row."""
+    rows = _unsettled_rows(lake)
+    moves: list[Move] = []
+    arriving: dict[str, list[Row]] = defaultdict(list)
+    for run_id, found in rows.items():
+        merged = merge_rows([row for _day, row in found])
+        own_day = day_of(merged)
+        arriving[own_day].append(merged)
+        moves += [(run_id, day, own_day) for day, _row in found if day != own_day]
+    if not rows:
+        return
+    lake.write_moves(moves)
+    for day, merged_rows in arriving.items():
+        kept = _without(lake.read_day(day), [row["run_id"] for row in merged_rows])
+        lake.write_day(day, pa.concat_tables([kept, pa.Table.from_pylist(merged_rows, schema=RUNS_FILE_SCHEMA)]))
+    finish_moves(lake)
+    tell(f"{len(rows):,} runs brought to their day, each in one row")
+
+
+def _unsettled_rows(lake: LakeFiles) -> dict[str, list[tuple[str, Row]]]:
+    with duckdb.connect() as con:
+        con.execute("SET TimeZone = 'UTC'")
+        paths = lake.day_paths()
+        if not paths:
+            return {}
+        con.read_parquet(paths, filename=True, hive_partitioning=False).create_view("stored_rows")
+        found = con.sql(read_check("unsettled")).fetchall()
+    rows: dict[str, list[tuple[str, Row]]] = defaultdict(list)
+    wanted = pa.array([run_id for run_id, _days in found], pa.string())
+    for day in sorted({day for _run_id, days in found for day in days}):
+        table = lake.read_day(day)
+        for row in table.filter(pc.is_in(table["run_id"], value_set=wanted)).to_pylist():
+            rows[row["run_id"]].append((day, row))
+    return rows
+
+
+def _without(table: pa.Table, run_ids: list[str]) -> pa.Table:
+    return table.filter(pc.invert(pc.is_in(table["run_id"], value_set=pa.array(run_ids, pa.string()))))
+
+
+def _name(lake: LakeFiles, path: Path) -> str:
+    return path.relative_to(lake.folder).as_posix()

@@ -1,0 +1,1 @@
+"""The lake in other shapes: the FOCUS dataset of costs, a DuckDB database, CSV, Parquet."""

@@ -1,0 +1,281 @@
+"""The credit ledger of a large lake, worked out once and kept beside it.
+
+    LAKE/ledger/manifest.json                      which files are the ledger, and of which files of runs
+    LAKE/ledger/day=YYYY-MM-DD/lines-<n>.parquet   the rows of `credit_lines` that come from that day's runs
+    LAKE/ledger/day=YYYY-MM-DD/ids-<n>.parquet     hashes of the resources that those runs speak of
+
+It is a cache: who deletes the folder loses nothing. The manifest names the very files of runs (by time, size and inode)
+that the ledger was made of. Where one of them has been replaced the ledger is out of date, and readers work the view
+out themselves, as they do in small lakes: no reader has to write, and no writer has to know.
+
+To bring it up to date takes the days whose files changed, and the days whose runs speak of a resource of which the
+change says something new. Their lines are worked out by the same `credit_lines.sql`, over the days that bear on them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+
+import duckdb
+import filelock
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import durable
+from pipeline.lake import LakeFiles
+from pipeline.reports import read_sql
+
+WORTH_BYTES = 64 * 1024 * 1024
+"""The size of a lake's runs from which on a ledger beside it pays: below, the view takes a second or two."""
+
+_BATCH_BYTES = 40 * 1024 * 1024
+_MEMORY = "1GiB"
+_LOCK_WAIT_S = 600.0
+_PASSES = 3
+_DAY_AS_TEXT = "* REPLACE (CAST(day AS VARCHAR) AS day)"
+"""DuckDB takes the days of paths for dates where all of them are."""
+
+Tell = Callable[[str], None]
+Stamp = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """One day of the ledger: the stamp of the runs' file that it was made of, and which of its files are in force."""
+
+    stamp: Stamp
+    lines: int
+    ids: int
+
+
+@dataclass(slots=True)
+class Manifest:
+    """What the ledger consists of. `made_by` changes with whatever else its content depends on."""
+
+    made_by: str
+    number: int = 0
+    days: dict[str, Day] = field(default_factory=dict)
+
+
+class LedgerFiles:
+    """The ledger beside one lake. Making one touches nothing."""
+
+    def __init__(self, files: LakeFiles) -> None:
+        self.files = files
+        self.folder = files.folder / "ledger"
+        self._manifest_path = self.folder / "manifest.json"
+
+    def current_paths(self) -> list[str] | None:
+        """Return the files that are the ledger of the lake as it is at this moment; None where there are none."""
+        manifest = self.read_manifest()
+        if not manifest.days or self.files.moving_path.exists():
+            return None
+        if {day: each.stamp for day, each in manifest.days.items()} != self.stamps():
+            return None
+        paths = [self.lines_path(day, each.lines) for day, each in manifest.days.items()]
+        return [str(path) for path in paths] if all(path.is_file() for path in paths) else None
+
+    def is_worthwhile(self) -> bool:
+        """Tell whether the lake is so large that a ledger beside it pays."""
+        return sum(size for _, size, _ in self.stamps().values()) >= WORTH_BYTES
+
+    def refresh(self, *, tell: Tell = lambda _message: None) -> int:
+        """Bring the ledger up to date; return how many days were worked out (again, where loads went on meanwhile).
+
+        One process does it at a time; loads and readers wait for nothing.
+        """
+        if self.current_paths() is not None:
+            return 0
+        durable.make_folder(self.folder)
+        days = 0
+        with filelock.FileLock(self.folder / ".lock", timeout=_LOCK_WAIT_S):
+            for _ in range(_PASSES):
+                if self.files.moving_path.exists() or self.current_paths() is not None:
+                    break
+                days += self._refresh_once(tell)
+        return days
+
+    def _refresh_once(self, tell: Tell) -> int:
+        """Work out what is out of date. A file of runs that is replaced meanwhile is taken up by the next pass.
+
+        Lines that saw it old and lines that saw it new may then stand side by side, but only of resources of which the
+        old and the new file say different things, and those are worked out again.
+        """
+        before = self.read_manifest()
+        number = before.number + 1
+        stamps = self.stamps()
+        changed = {day for day, stamp in stamps.items() if not self._is_there(day, before.days.get(day), stamp)}
+        days = {day: each for day, each in before.days.items() if day in stamps}
+        with _Work(self, before) as work:
+            for day in sorted(changed):
+                days[day] = Day(work.write_ids(day, number), number, number)
+            gone = before.days.keys() - stamps.keys()
+            stale = sorted(changed | work.days_told_anew(changed | gone, days))
+            tell(f"{self.files.folder}: working out the credits of {len(stale):,} of {len(stamps):,} days, once")
+            days |= {day: Day(days[day].stamp, number, days[day].ids) for day in stale}
+            for batch in _batches(stale, stamps):
+                work.write_lines(batch, days, number)
+        self._write_manifest(Manifest(before.made_by, number, days), before)
+        return len(stale)
+
+    def _is_there(self, day: str, made: Day | None, stamp: Stamp) -> bool:
+        if made is None or made.stamp != stamp:
+            return False
+        return self.lines_path(day, made.lines).is_file() and self.ids_path(day, made.ids).is_file()
+
+    def stamps(self) -> dict[str, Stamp]:
+        """Return by day what tells one version of its runs' file from another."""
+        return {day: stamp_of(self.files.day_path(day)) for day in self.files.days()}
+
+    def lines_path(self, day: str, number: int) -> Path:
+        """Return where a day's rows of `credit_lines` are."""
+        return self.folder / f"day={day}" / f"lines-{number}.parquet"
+
+    def ids_path(self, day: str, number: int) -> Path:
+        """Return where the hashes are of the resources that a day's runs speak of."""
+        return self.folder / f"day={day}" / f"ids-{number}.parquet"
+
+    def read_manifest(self) -> Manifest:
+        """Return the manifest; one without days where there is none that this program can go on from."""
+        try:
+            found = json.loads(self._manifest_path.read_text())
+            made_by = _made_by()
+            days = {
+                day: Day((each["stamp"][0], each["stamp"][1], each["stamp"][2]), each["lines"], each["ids"])
+                for day, each in found["days"].items()
+            }
+            return Manifest(made_by, found["number"], days if found["made_by"] == made_by else {})
+        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+            return Manifest(_made_by())
+
+    def _write_manifest(self, manifest: Manifest, before: Manifest) -> None:
+        """Put the new files in force. Those of the version before stay until the next time: a query may be on them."""
+        durable.write_file(self._manifest_path, json.dumps(asdict(manifest)).encode())
+        kept = {
+            path
+            for each in (manifest, before)
+            for day, files in each.days.items()
+            for path in (self.lines_path(day, files.lines), self.ids_path(day, files.ids))
+        }
+        for path in self.folder.glob("day=*/*"):
+            if path not in kept:
+                path.unlink(missing_ok=True)
+
+
+def stamp_of(path: Path) -> Stamp:
+    """Return what changes whenever a file is replaced."""
+    stat = path.stat()
+    return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+
+
+class _Work:
+    """One pass: a database of its own, in little memory, that sees only the runs it is told to look at."""
+
+    def __init__(self, ledger: LedgerFiles, before: Manifest) -> None:
+        self._ledger = ledger
+        self._before = before
+        self._con = duckdb.connect()
+        self._spill = tempfile.TemporaryDirectory()
+
+    def __enter__(self) -> _Work:
+        self._con.execute(
+            "SET TimeZone = 'UTC'; SET python_enable_replacements = false; SET preserve_insertion_order = false"
+        )
+        self._con.execute(f"SET memory_limit = '{_MEMORY}'")
+        self._con.execute("SET temp_directory = $folder", {"folder": self._spill.name})
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._con.close()
+        self._spill.cleanup()
+
+    def write_ids(self, day: str, number: int) -> Stamp:
+        """Write which resources a day's runs speak of; return the stamp of the file that was read."""
+        path = self._ledger.files.day_path(day)
+        while True:
+            stamp = stamp_of(path)
+            self._see_runs([day])
+            table = self._con.sql(read_sql("ledger_mentions")).to_arrow_table()
+            if stamp_of(path) == stamp:
+                durable.write_file(self._ledger.ids_path(day, number), _parquet_bytes(table))
+                return stamp
+
+    def days_told_anew(self, changed: set[str], days: dict[str, Day]) -> set[str]:
+        """Return the other days whose runs speak of a resource of which the changed days say something new."""
+        others = days.keys() - changed
+        if not others:
+            return set()
+        known = {day: each for day, each in self._before.days.items() if self._ledger.ids_path(day, each.ids).is_file()}
+        self._see_ids("old_facts", (day for day in changed if day in known), known)
+        self._see_ids("new_facts", (day for day in changed if day in days), days)
+        self._see_ids("other_facts", others, days)
+        found = self._con.sql(read_sql("ledger_told_anew")).fetchall()
+        return {day for (day,) in found}
+
+    def write_lines(self, batch: list[str], days: dict[str, Day], number: int) -> None:
+        """Write the lines that come from the runs of some days, worked out over all days that bear on them."""
+        self._see_ids("batch_facts", batch, days)
+        self._see_ids("all_facts", days, days)
+        bearing = self._con.sql("SELECT DISTINCT day FROM all_facts SEMI JOIN batch_facts USING (id)").fetchall()
+        self._see_runs([day for (day,) in bearing] + batch)
+        self._con.execute(f"CREATE OR REPLACE VIEW credit_lines AS {read_sql('credit_lines')}")
+        self._con.execute(f"CREATE OR REPLACE TEMP TABLE batch_lines AS {read_sql('ledger_lines')}", {"days": batch})
+        for day in batch:
+            lines = self._con.sql(
+                "SELECT * EXCLUDE (day) FROM batch_lines WHERE day = $day ORDER BY basis = 'unknown', resource_kind, "
+                "resource_id, line",
+                params={"day": day},
+            )
+            durable.write_file(self._ledger.lines_path(day, number), _parquet_bytes(lines.to_arrow_table()))
+
+    def _see_runs(self, days: Iterable[str]) -> None:
+        paths = sorted({str(self._ledger.files.day_path(day)) for day in days})
+        self._con.read_parquet(paths, hive_partitioning=True, union_by_name=True).project(_DAY_AS_TEXT).create_view(
+            "runs", replace=True
+        )
+
+    def _see_ids(self, name: str, days: Iterable[str], known: dict[str, Day]) -> None:
+        paths = sorted(str(self._ledger.ids_path(day, known[day].ids)) for day in days)
+        if paths:
+            self._con.read_parquet(paths, hive_partitioning=True).project(_DAY_AS_TEXT).create_view(name, replace=True)
+        else:
+            self._con.execute(
+                f"CREATE OR REPLACE VIEW {name} AS "
+                "FROM (VALUES (0::UBIGINT, 0::UBIGINT, '')) AS no(id, fact, day) LIMIT 0"
+            )
+
+
+def _batches(days: list[str], stamps: dict[str, Stamp]) -> Iterator[list[str]]:
+    """Yield the days in runs of neighbours, which share the most, each small enough for the memory."""
+    batch: list[str] = []
+    size_bytes = 0
+    for day in days:
+        if batch and size_bytes + stamps[day][1] > _BATCH_BYTES:
+            yield batch
+            batch, size_bytes = [], 0
+        batch.append(day)
+        size_bytes += stamps[day][1]
+    if batch:
+        yield batch
+
+
+def _parquet_bytes(table: pa.Table) -> memoryview:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", row_group_size=131_072)
+    return memoryview(sink.getvalue())
+
+
+@cache
+def _made_by() -> str:
+    """Return what the ledger's content depends on beside the runs: the queries, and whose hashes the hashes are."""
+    queries = "".join(read_sql(name) for name in ("credit_lines", "ledger_mentions", "ledger_lines"))
+    return f"duckdb {duckdb.__version__} {hashlib.sha256(queries.encode()).hexdigest()[:16]}"
