@@ -67,14 +67,17 @@ class LivingOrganization(RuleBasedStateMachine):
         self.turn = threading.Lock()  # one at a time leads the life: this thread, or the server's
         self.world: World | None = None
 
-    @initialize(seed=st.integers(0, 99), steps=st.integers(0, 30))
-    def begin(self, seed: int, steps: int) -> None:
-        self.world = World(seed=seed, runs=40)
+    @initialize(seed=st.integers(0, 99), steps=st.integers(0, 30), killed=st.lists(st.integers(2, 16), max_size=2))
+    def begin(self, seed: int, steps: int, killed: list[int]) -> None:
+        """Found the organization; the first syncs may be killed after so many requests."""
+        self.world = World(seed=seed, runs=60)
         self.life = Life(self.world, seed=seed)
-        self.server = self.stack.enter_context(serve(self.world, largest_page=10, parse_order=self.parse_order))
+        self.server = self.stack.enter_context(serve(self.world, largest_page=6, parse_order=self.parse_order))
         folder = self.stack.enter_context(tempfile.TemporaryDirectory())
         self.lake = LakeFiles(Path(folder) / "lake")
         self.live(steps)
+        for requests in killed if self.children else ():
+            self.kill_sync({requests: 3}, requests, 0.0, False)
 
     # Life
 
@@ -86,20 +89,24 @@ class LivingOrganization(RuleBasedStateMachine):
 
     @rule(kind=st.sampled_from(LISTED), late_by_s=st.floats(0, MOST_LATE_S))
     def create(self, kind: str, late_by_s: float) -> None:
-        self.life.create(kind, late_by_s=late_by_s)
+        with self.turn:
+            self.life.create(kind, late_by_s=late_by_s)
 
     @rule(times=st.integers(1, 8))
     def finish(self, times: int) -> None:
-        for _ in range(times):
-            self.life.finish()
+        with self.turn:
+            for _ in range(times):
+                self.life.finish()
 
     @rule()
     def review(self) -> None:
-        self.life.review()
+        with self.turn:
+            self.life.review()
 
     @rule()
     def delete(self) -> None:
-        self.life.delete()
+        with self.turn:
+            self.life.delete()
 
     @rule(seconds=st.floats(0.2, 1.5))
     def pass_time(self, seconds: float) -> None:
@@ -123,6 +130,9 @@ class LivingOrganization(RuleBasedStateMachine):
     @rule(
         during=events, requests=st.integers(0, 30), more_s=st.floats(0, 0.5), full=st.sampled_from([False, False, True])
     )
+    def sync_and_kill(self, during: dict[int, int], requests: int, more_s: float, full: bool) -> None:
+        self.kill_sync(during, requests, more_s, full)
+
     def kill_sync(self, during: dict[int, int], requests: int, more_s: float, full: bool) -> None:
         """Kill a sync some time after so many of its requests; it may have come to its end before."""
         reached = self.arrange(during, requests)
