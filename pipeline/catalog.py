@@ -241,7 +241,7 @@ class Lake:
             return
         try:
             ledger.refresh(tell=tell)
-        except OSError as error:
+        except (OSError, duckdb.Error) as error:
             tell(f"{ledger.folder}: the credit ledger cannot be kept ({error}); working it out takes a while")
 
     def newest_day(self) -> tuple[date | None, bool]:

@@ -36,6 +36,7 @@ WORTH_BYTES = 64 * 1024 * 1024
 """The size of a lake's runs from which on a ledger beside it pays: below, the view takes a second or two."""
 
 _BATCH_BYTES = 40 * 1024 * 1024
+_BATCH_ROWS = 250_000
 _MEMORY = "1GiB"
 _LOCK_WAIT_S = 600.0
 _PASSES = 3
@@ -120,7 +121,8 @@ class LedgerFiles:
             stale = sorted(changed | work.days_told_anew(changed | gone, days))
             tell(f"{self.files.folder}: working out the credits of {len(stale):,} of {len(stamps):,} days, once")
             days |= {day: Day(days[day].stamp, number, days[day].ids) for day in stale}
-            for batch in _batches(stale, stamps):
+            rows = {day: pq.read_metadata(self.files.day_path(day)).num_rows for day in stale if day in stamps}
+            for batch in _batches(stale, stamps, rows):
                 work.write_lines(batch, days, number)
         self._write_manifest(Manifest(before.made_by, number, days), before)
         return len(stale)
@@ -254,16 +256,18 @@ class _Work:
             )
 
 
-def _batches(days: list[str], stamps: dict[str, Stamp]) -> Iterator[list[str]]:
+def _batches(days: list[str], stamps: dict[str, Stamp], rows: dict[str, int]) -> Iterator[list[str]]:
     """Yield the days in runs of neighbours, which share the most, each small enough for the memory."""
     batch: list[str] = []
-    size_bytes = 0
+    size_bytes = size_rows = 0
     for day in days:
-        if batch and size_bytes + stamps[day][1] > _BATCH_BYTES:
+        is_full = size_bytes + stamps[day][1] > _BATCH_BYTES or size_rows + rows.get(day, 0) > _BATCH_ROWS
+        if batch and is_full:
             yield batch
-            batch, size_bytes = [], 0
+            batch, size_bytes, size_rows = [], 0, 0
         batch.append(day)
         size_bytes += stamps[day][1]
+        size_rows += rows.get(day, 0)
     if batch:
         yield batch
 

@@ -25,12 +25,13 @@ from pipeline.ids import FoundId
 from pipeline.kinds import KINDS, Kind
 from pipeline.known import Known
 from pipeline.lake import LakeFiles
-from pipeline.loads import Load, LoadResult, recover
+from pipeline.loads import Load, recover
 from pipeline.needs import YOUNG, Level, Needs, find_needs, find_unfinished
 from pipeline.progress import Progress, Silent, Standing
 from pipeline.reports import read_sql
 from pipeline.session import AskingOptions, Session, Settle, run_in_thread
-from pipeline.sync_plan import KindPlan, plan_kinds
+from pipeline.sync_outcome import KindOutcome, WorkspaceOutcome
+from pipeline.sync_plan import plan_kinds
 from pipeline.sync_state import KindState, SyncFiles
 from pipeline.worklist import Worklist
 
@@ -60,50 +61,6 @@ class SyncOptions(AskingOptions):
     until: datetime | None = None
     overlap: timedelta = OVERLAP
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
-
-
-@dataclass(slots=True)
-class KindOutcome:
-    """What became of one kind: pages read, runs listed on them, how many of those were new or changed; runs asked for
-    by ID, and how many of them are gone. `error` is why its list was not walked to where it should, null where it was.
-    """
-
-    plan: KindPlan
-    pages: int = 0
-    listed: int = 0
-    changed: int = 0
-    by_id: int = 0
-    gone: int = 0
-    error: ListError | None = None
-    is_removed: bool = False
-
-
-@dataclass(slots=True)
-class WorkspaceOutcome:
-    """What became of one workspace. `load` is null where it could not begin; `error` is why it did not come to its end.
-
-    `needs` is what had to be asked for by ID before anything was walked.
-
-    `inferred` counts charges that are known as the rest of a total alone; null where nothing landed, so none changed.
-    """
-
-    workspace_id: str | None
-    kinds: dict[Kind, KindOutcome]
-    needs: Needs
-    load: LoadResult | None = None
-    error: str | None = None
-    inferred: int | None = None
-
-    @property
-    def has_asked(self) -> bool:
-        """Whether anything came: a page, or a run by ID."""
-        return any(kind.pages or kind.by_id for kind in self.kinds.values())
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether everything that was to be brought is in the lake."""
-        kinds_ok = all(kind.error is None for kind in self.kinds.values())
-        return self.error is None and kinds_ok and self.load is not None and not self.load.failed
 
 
 def plan_sync(
@@ -258,7 +215,9 @@ class _WorkspaceSync:
             load.result.requested = sum(getattr(load.result, name) for name in _COUNTED)
             await asyncio.to_thread(load.finish, keep_raw=self.options.keep_raw)
             if load.result.landed:
-                self.outcome.inferred = await asyncio.to_thread(_count_inferred, self.lake, self.outcome.workspace_id)
+                self.outcome.inferred = await asyncio.to_thread(
+                    _count_inferred, self.lake, self.outcome.workspace_id, tell=self.progress.tell
+                )
         except OSError as error:
             raise LakeError(
                 f"{self.lake.folder}: the disk did not take what arrived ({error.strerror or error}); "
@@ -417,8 +376,9 @@ class _WorkspaceSync:
         self._write_states(followed)
 
 
-def _count_inferred(lake: LakeFiles, workspace_id: str | None) -> int:
-    """Return how many charges of a workspace are known as the rest of a total alone."""
+def _count_inferred(lake: LakeFiles, workspace_id: str | None, *, tell: Callable[[str], None]) -> int:
+    """Return how many charges of a workspace are known as the rest of a total alone, and keep a large lake's ledger."""
     with Lake(lake.folder) as catalog:
+        catalog.keep_ledger(tell=tell)
         (row,) = catalog.sql(read_sql("sync_inferred"), workspace=workspace_id).fetchall()
     return int(row[0])

@@ -7,7 +7,7 @@ from typing import Any, TextIO
 
 from pipeline.progress import duration
 from pipeline.render import shown, write_table
-from pipeline.sync import KindOutcome, WorkspaceOutcome
+from pipeline.sync_outcome import KindOutcome, WorkspaceOutcome
 from pipeline.sync_plan import total
 
 

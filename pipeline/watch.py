@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from pipeline.errors import PipelineError, UsageError
 from pipeline.progress import duration
-from pipeline.sync import WorkspaceOutcome
+from pipeline.sync_outcome import WorkspaceOutcome
 from pipeline.sync_summary import problems
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}

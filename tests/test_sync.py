@@ -21,7 +21,8 @@ from pipeline.sandbox.life import Life
 from pipeline.sandbox.model import Run
 from pipeline.sandbox.server import SandboxServer, serve
 from pipeline.sandbox.world import World
-from pipeline.sync import SyncOptions, WorkspaceOutcome, plan_sync, run_sync
+from pipeline.sync import SyncOptions, plan_sync, run_sync
+from pipeline.sync_outcome import WorkspaceOutcome
 from pipeline.sync_state import SyncFiles
 from tests.conftest import connect
 

@@ -33,7 +33,8 @@ from pipeline.sandbox.life import Life
 from pipeline.sandbox.model import Run
 from pipeline.sandbox.server import serve
 from pipeline.sandbox.world import World
-from pipeline.sync import SyncOptions, WorkspaceOutcome, run_sync
+from pipeline.sync import SyncOptions, run_sync
+from pipeline.sync_outcome import WorkspaceOutcome
 from tests import sync_child
 from tests.conftest import connect
 

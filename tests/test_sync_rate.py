@@ -17,7 +17,8 @@ from pipeline.sandbox.listing import Listing, ParseOrder
 from pipeline.sandbox.model import CHARGES_FROM
 from pipeline.sandbox.server import SandboxServer, serve
 from pipeline.sandbox.world import World
-from pipeline.sync import SyncOptions, WorkspaceOutcome, run_sync
+from pipeline.sync import SyncOptions, run_sync
+from pipeline.sync_outcome import WorkspaceOutcome
 from tests.conftest import connect
 from tests.worlds import make_squeezed_world
 

@@ -18,7 +18,7 @@ from pipeline.loads import LoadResult
 from pipeline.needs import Needs
 from pipeline.sandbox.server import serve
 from pipeline.sandbox.world import World
-from pipeline.sync import WorkspaceOutcome
+from pipeline.sync_outcome import WorkspaceOutcome
 from pipeline.watch import parse_interval, watch
 
 NOON = datetime(2026, 11, 3, 12, 0, tzinfo=UTC)

@@ -22,7 +22,8 @@ from pipeline.kinds import KINDS, Kind
 
 if TYPE_CHECKING:
     from pipeline.config import Connection
-    from pipeline.sync import SyncOptions, WorkspaceOutcome
+    from pipeline.sync import SyncOptions
+    from pipeline.sync_outcome import WorkspaceOutcome
 
 _SOME_FAILED = 3
 _MORE = """\
@@ -90,8 +91,8 @@ def _add_sync_options(parser: argparse.ArgumentParser) -> None:
         "--details",
         choices=("none", "credits", "all"),
         default="credits",
-        help="fetch by ID nothing, what the credits need (workflow runs, and totals that nothing explains), or every "
-        "finished run once (%(default)s)",
+        help="fetch by ID only what no list shows (none), also what the credits need (workflow runs, and totals that "
+        "nothing explains), or every finished run once (%(default)s)",
     )
     parser.add_argument(
         "--workspace",

@@ -1,0 +1,54 @@
+"""What became of a sync, beside what was planned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.errors import ListError
+from pipeline.kinds import Kind
+from pipeline.loads import LoadResult
+from pipeline.needs import Needs
+from pipeline.sync_plan import KindPlan
+
+
+@dataclass(slots=True)
+class KindOutcome:
+    """What became of one kind: pages read, runs listed on them, how many of those were new or changed; runs asked for
+    by ID, and how many of them are gone. `error` is why its list was not walked to where it should, null where it was.
+    """
+
+    plan: KindPlan
+    pages: int = 0
+    listed: int = 0
+    changed: int = 0
+    by_id: int = 0
+    gone: int = 0
+    error: ListError | None = None
+    is_removed: bool = False
+
+
+@dataclass(slots=True)
+class WorkspaceOutcome:
+    """What became of one workspace. `load` is null where it could not begin; `error` is why it did not come to its end.
+
+    `needs` is what had to be asked for by ID before anything was walked, as far as the lake could tell. `inferred`
+    counts charges that are known as the rest of a total alone; null where nothing landed, so none changed.
+    """
+
+    workspace_id: str | None
+    kinds: dict[Kind, KindOutcome]
+    needs: Needs
+    load: LoadResult | None = None
+    error: str | None = None
+    inferred: int | None = None
+
+    @property
+    def has_asked(self) -> bool:
+        """Whether anything came: a page, or a run by ID."""
+        return any(kind.pages or kind.by_id for kind in self.kinds.values())
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything that was to be brought is in the lake."""
+        kinds_ok = all(kind.error is None for kind in self.kinds.values())
+        return self.error is None and kinds_ok and self.load is not None and not self.load.failed
