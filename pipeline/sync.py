@@ -71,12 +71,13 @@ def plan_sync(
     for connection in connections:
         files = SyncFiles(lake, connection.workspace_id, connection.base_url)
         states = {kind: files.read_kind(kind, tell=tell) for kind in options.kinds}
+        needed_at = options.now()
         needs = _needs(
             lake, files, states, connection.workspace_id, options, tell, heard_before=datetime.now(UTC)
         )  # fmt: skip
         plans = plan_kinds(states, needs, _bounds(options), options.details, now=options.now())
         kinds = {plan.kind: KindOutcome(plan) for plan in plans}
-        outcomes.append(WorkspaceOutcome(connection.workspace_id, kinds, needs))
+        outcomes.append(WorkspaceOutcome(connection.workspace_id, kinds, needs, needed_at))
     return outcomes
 
 
@@ -98,7 +99,8 @@ def run_sync(
     from pipeline.limiter import Limiter
 
     progress = progress or Silent()
-    recover(lake, tell=progress.tell)
+    if recover(lake, tell=progress.tell):
+        planned = None  # it did not know of what has landed just now
     if not lake.is_current():
         with lake.writing(tell=progress.tell):
             pass
@@ -326,8 +328,7 @@ class _WorkspaceSync:
         for _ in range(_SEARCHES):
             if session.stopping.is_set():
                 return
-            searched_at = self.options.now()
-            needs = await self._search(session)
+            searched_at, needs = await self._search(session)
             run_ids = [run_id for run_id in sorted({*needs.run_ids(), *more}) if run_id not in asked]
             if not run_ids:
                 break
@@ -337,14 +338,17 @@ class _WorkspaceSync:
         if not session.stopping.is_set():
             self._note_searched(searched_at)
 
-    async def _search(self, session: Session) -> Needs:
+    async def _search(self, session: Session) -> tuple[datetime, Needs]:
+        searched_at = self.options.now()
         removed = {kind for kind, each in self.outcome.kinds.items() if each.is_removed}
         if session.load.is_empty and not removed:
-            return self.outcome.needs  # nothing came, so they are what they were
-        return await asyncio.to_thread(
+            # Nothing came, so they are what they were; but what others landed since then was not looked at.
+            return self.outcome.needed_at or searched_at, self.outcome.needs
+        needs = await asyncio.to_thread(
             _needs, self.lake, self.files, self._states, self.connection.workspace_id, self.options,
             self.progress.tell, removed=removed, heard_before=session.load.started_at,
         )  # fmt: skip
+        return searched_at, needs
 
     async def _fetch(self, session: Session, run_ids: list[str], *, no_details_of: set[str]) -> None:
         """Ask for runs, in lists where no details are needed and it takes fewer requests; else by ID."""

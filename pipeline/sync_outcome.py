@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from pipeline.errors import ListError
 from pipeline.kinds import Kind
@@ -31,13 +32,14 @@ class KindOutcome:
 class WorkspaceOutcome:
     """What became of one workspace. `load` is null where it could not begin; `error` is why it did not come to its end.
 
-    `needs` is what had to be asked for by ID before anything was walked, as far as the lake could tell. `inferred`
+    `needs` is what had to be asked for by ID before anything was walked, as the lake was at `needed_at`. `inferred`
     counts charges that are known as the rest of a total alone; null where nothing landed, so none changed.
     """
 
     workspace_id: str | None
     kinds: dict[Kind, KindOutcome]
     needs: Needs
+    needed_at: datetime | None = None
     load: LoadResult | None = None
     error: str | None = None
     inferred: int | None = None

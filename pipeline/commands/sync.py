@@ -109,10 +109,13 @@ def run_sync(arguments: argparse.Namespace) -> int:
     """Sync once."""
     from pipeline import sync, sync_summary
     from pipeline.lake import LakeFiles
+    from pipeline.loads import recover
 
     options = _options(arguments)
     lake, connections = LakeFiles(arguments.lake), _connections(arguments)
     with showing_progress(quiet=arguments.quiet) as progress:
+        if not arguments.dry_run:
+            recover(lake, tell=progress.tell)
         planned = sync.plan_sync(lake, connections, options, tell=progress.tell)
         if not arguments.quiet and not arguments.json:
             sync_summary.write_plan(planned, options.qps, sys.stdout)
