@@ -103,13 +103,16 @@ class Walk:
         take: Take,
         tell: Callable[[str], None],
         is_stopping: Callable[[], bool],
+        was_cut_short: bool = False,
     ) -> None:
+        """`was_cut_short` where a walk after the one of `before` may have left a part of what it saw in the lake."""
         self.kind, self.before, self.bounds = kind, before, bounds
         self.state = before
         self.pages = self.rows = self.taken = self._counted = 0
         self.is_complete = False
         self._client, self._take, self._tell, self._is_stopping = client, take, tell, is_stopping
         self._sorted = kind.sortable
+        self._was_cut_short = was_cut_short or before.gap is not None
         self._walked_to_end = self._goes_on = False
         goes_further = bounds.since is not None and before.back_to is not None and bounds.since < before.back_to
         self._is_whole = bounds.full or before.walked_at is None or goes_further
@@ -147,7 +150,7 @@ class Walk:
             if self._is_whole:
                 self._goes_on, self._counted = False, 0
             try:
-                edge = await self._go(_Part(down_to=down_to, is_noted=True))
+                edge = await self._go(_Part(down_to=down_to, seen_at=self.before.walked_at, is_noted=True))
                 break
             except TokenRefusedError:
                 if restart == _RESTARTS:
@@ -162,7 +165,7 @@ class Walk:
         """Walk what is new since a walk that was cut short began, and then its rest."""
         begun = replace(self.before, watermark=gap.watermark, walked_at=gap.walked_at)
         try:
-            ended = await self._go(_Part(down_to=begun.down_to(self.bounds.overlap)))
+            ended = await self._go(_Part(down_to=begun.down_to(self.bounds.overlap), seen_at=gap.walked_at))
             if ended is not None:
                 ended = await self._go(_Part(token=gap.token, down_to=gap.down_to, edge=ended, is_noted=True))
         except TokenRefusedError:
@@ -184,7 +187,7 @@ class Walk:
             self.rows, self.taken = self.rows + len(rows), self.taken + new
             self._counted += len(rows) if self._is_whole and part.is_noted else new
             # A page of which nothing was looked at says nothing of what comes after it.
-            quiet = 0 if new else quiet + bool(rows)
+            quiet = 0 if new or self._may_hide_more(rows, part) else quiet + bool(rows)
             if page.next_page_token is None:
                 self._walked_to_end = True
                 break
@@ -200,6 +203,14 @@ class Walk:
         self._check_order(page)
         oldest = part.down_to if self._sorted else self._since
         return [row for row in page.rows if not self._is_outside(row, oldest)]
+
+    def _may_hide_more(self, rows: list[Summary], part: _Part) -> bool:
+        """Return whether that the lake has these rows says nothing, since a walk that was cut short may have brought
+        them: those that were created since the last one that was not."""
+        if not self._was_cut_short or part.seen_at is None:
+            return False
+        since = part.seen_at - self.bounds.overlap
+        return any(time >= since for row in rows if (time := row_time(row, "createdAt")) is not None)
 
     def _check_order(self, page: Page) -> None:
         times = _update_times(page)
@@ -251,12 +262,13 @@ class Walk:
 class _Part:
     """A part of a list to be walked: from a token on (null: from the top), down to a time.
 
-    `edge` is where the walk as a whole began, if that was before; `is_noted` whether its progress may be noted as a
-    gap.
+    `seen_at` is when the last walk began that saw all of this part. `edge` is where the walk as a whole began, if that
+    was before; `is_noted` whether its progress may be noted as a gap.
     """
 
     token: str | None = None
     down_to: datetime | None = None
+    seen_at: datetime | None = None
     edge: _Edge | None = None
     is_noted: bool = False
 

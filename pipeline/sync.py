@@ -265,7 +265,17 @@ class _WorkspaceSync:
         return Walk(
             session.client, kind, state, _bounds(self.options),
             take=take, tell=self.progress.tell, is_stopping=session.stopping.is_set,
+            was_cut_short=not kind.sortable and self._was_cut_short(state),
         )  # fmt: skip
+
+    def _was_cut_short(self, state: KindState) -> bool:
+        """Return whether a sync of this workspace died since a kind was walked (by clocks that may be a day apart)."""
+        died = [
+            row["started_at"] for row in self.lake.read_loads().to_pylist()
+            if row["state"] == "interrupted" and row["source"] == "lists"
+            and row["workspace_id"] == self.connection.workspace_id
+        ]  # fmt: skip
+        return bool(died) and (state.walked_at is None or max(died) >= state.walked_at - timedelta(days=1))
 
     async def _walk(self, session: Session, walk: Walk) -> None:
         outcome = self.outcome.kinds[walk.kind]

@@ -7,6 +7,7 @@ the API says of them.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import sys
@@ -16,7 +17,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,11 +30,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from pipeline.catalog import Lake
 from pipeline.kinds import FINISHED, KINDS
 from pipeline.lake import LakeFiles
+from pipeline.loads import Load
 from pipeline.sandbox.life import Life
 from pipeline.sandbox.model import Run
 from pipeline.sandbox.server import serve
 from pipeline.sandbox.world import World
-from pipeline.sync import SyncOptions, run_sync
+from pipeline.sync import SyncOptions, plan_sync, run_sync
 from pipeline.sync_outcome import WorkspaceOutcome
 from tests import sync_child
 from tests.conftest import connect
@@ -329,6 +331,70 @@ def check_ledger(rows: dict[str, Row], ledger: dict[str, Decimal], world: World,
     if after_full:
         right = world.answers(world.workspaces[0], known="both", run_ids=rows)
         assert sum(existing.values()) == right.total
+
+
+# What a sync leaves that was killed at an unhappy moment, made by hand
+
+
+@pytest.fixture
+def organization(tmp_path: Path) -> Iterator[LivingOrganization]:
+    """An organization that has been synced once, with two parse runs a page."""
+    machine = LivingOrganization()
+    with machine.stack:
+        machine.world = World(seed=1, runs=60)
+        machine.life = Life(machine.world, seed=1)
+        machine.server = machine.stack.enter_context(serve(machine.world, largest_page=2, parse_order="newest"))
+        machine.lake = LakeFiles(tmp_path / "lake")
+        assert machine.run_sync({}).is_complete
+        yield machine
+
+
+def leave_logged(machine: LivingOrganization, run_ids: list[str]) -> None:
+    """Leave summaries in the log of a sync that died before it landed them."""
+    load = Load(machine.lake, command="sync", source="lists", base_url=machine.server.base_url)
+    for run_id in run_ids:
+        body = json.dumps(machine.world.summary(run_id)).encode()
+        load.take_run(run_id, body, fetched_at=datetime.now(UTC), is_detail=False, workspace_id=None)
+    load.checkpoint()
+    load.close()
+
+
+def test_new_parse_runs_are_found_below_those_that_a_killed_sync_had_logged(organization: LivingOrganization) -> None:
+    world, life = organization.world, organization.life
+    time.sleep(OVERLAP.total_seconds() + 2)  # the API's clock is told in whole seconds
+    new = [run_id for _ in range(20) for run_id in life.create("parse_run")]
+    mine = [run_id for run_id in new if world.run(run_id).workspace == world.workspaces[0]]
+    assert len(mine) > 8
+    life.settle()  # unfinished ones would be asked for as well
+    leave_logged(organization, mine[-6:])  # three pages
+    assert organization.run_sync({}).is_complete
+    check(organization.lake, world, asked=set(organization.server.answered), after_full=False)
+    # What was created within the overlap is looked at once more; after that it is as if nothing had been.
+    time.sleep(OVERLAP.total_seconds() + 2)
+    organization.run_sync({})
+    before = organization.server.asked_lists["/parse_runs"]
+    organization.run_sync({})
+    assert organization.server.asked_lists["/parse_runs"] - before <= 3  # one page may be empty
+
+
+def test_details_are_read_of_what_a_killed_sync_had_logged_also_where_the_plan_came_first(
+    organization: LivingOrganization,
+) -> None:
+    world, life = organization.world, organization.life
+    life.create("workflow_run")
+    life.settle()
+    mine = [run.run_id for run in world.iter_runs(world.workspaces[0]) if run.live and run.kind.listed]
+    workflows = [run_id for run_id in mine if run_id.startswith("workflow_run_")]
+    assert workflows
+    time.sleep(2.5)  # more than the slack within which a search looks at the same files again
+    leave_logged(organization, mine)
+    options = SyncOptions(qps=10_000, overlap=OVERLAP)
+    connections = [connect(organization.server)]
+    planned = plan_sync(organization.lake, connections, options, tell=print)
+    (outcome,) = run_sync(organization.lake, connections, options, planned=planned)
+    assert outcome.is_complete
+    assert organization.server.answered[workflows[0]] == 1
+    check(organization.lake, world, asked=set(organization.server.answered), after_full=False)
 
 
 # The tests
