@@ -194,7 +194,9 @@ def assert_within_bounds(world: World, folder: Path, *, tries: int) -> None:
 def test_a_sync_takes_five_percent_more_than_the_least_time_and_fifteen_where_it_was_told_too_high_a_rate(
     tmp_path: Path,
 ) -> None:
-    world = make_squeezed_world(seed=5, runs=1_100, eras=[CHARGES_FROM])
+    # Beside the requests a sync takes one to two seconds to plan, land and search, whatever its size. The pace alone is
+    # 1.02 times the least: in 40 s of requests these seconds can break the bound, and did; in 73 s they do not.
+    world = make_squeezed_world(seed=5, runs=2_000, eras=[CHARGES_FROM])
     assert_within_bounds(world, tmp_path, tries=1)
 
 
