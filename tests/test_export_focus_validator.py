@@ -74,7 +74,7 @@ def failed_rules(validator: Path, data: Path, *options: str) -> tuple[set[str], 
     return failed, int(counted[1])
 
 
-@pytest.mark.long
+@pytest.mark.soak
 def test_the_foundations_checker_finds_nothing_but_what_it_gets_wrong(
     world: World, lake: LakeFiles, tmp_path: Path, validator: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,7 +88,7 @@ def test_the_foundations_checker_finds_nothing_but_what_it_gets_wrong(
         assert passed > 250
 
 
-@pytest.mark.long
+@pytest.mark.soak
 def test_the_checker_finds_what_is_wrong(lake: LakeFiles, tmp_path: Path, validator: Path) -> None:
     path = tmp_path / "focus.csv"
     path.write_text("BilledCost,ChargeCategory\n,Surprise\n")

@@ -105,9 +105,9 @@ class Timing:
     requests: int
     rate_limited: int
 
-    def times_the_least(self, limit_qps: float) -> float:
-        """Return the seconds as a multiple of what the answered requests take at the server's limit."""
-        return self.seconds / ((self.requests - self.rate_limited) / limit_qps)
+    def times_the_least(self, limit_qps: float, *, fixed_s: float = 0.0) -> float:
+        """Return the seconds, less some, as a multiple of what the answered requests take at the server's limit."""
+        return (self.seconds - fixed_s) / ((self.requests - self.rate_limited) / limit_qps)
 
     @property
     def share_limited(self) -> float:
@@ -130,9 +130,9 @@ class Timing25:
     told_25: Timing
     told_100: Timing
 
-    @property
-    def is_good(self) -> bool:
-        return self.told_25.times_the_least(25) <= 1.05 and self.told_100.times_the_least(25) <= 1.15
+    def is_good(self, fixed_s: float) -> bool:
+        told_25, told_100 = (each.times_the_least(25, fixed_s=fixed_s) for each in (self.told_25, self.told_100))
+        return told_25 <= 1.05 and told_100 <= 1.15
 
 
 def time_both(world: World, folder: Path) -> Timing25:
@@ -170,11 +170,13 @@ class Lateness:
 
 
 WAKE_S = 0.02
+FIXED_S = 2.0
+"""What a sync takes beside its requests, to plan, search and land, whatever its size: more than nothing of 15 s."""
 _BUSY = 0.01  # on a machine with a core to spare it is a few thousandths
 
 
-def assert_within_bounds(world: World, folder: Path, *, tries: int) -> None:
-    """Time the syncs, again where the machine was busy with something else; skip where it always was.
+def assert_within_bounds(world: World, folder: Path, *, tries: int, fixed_s: float = 0.0) -> None:
+    """Time the syncs, less what they take whatever their size, again where the machine was busy with something else; skip where it always was.
 
     A busy machine can make a sync slower only, so what keeps to the bounds counts, however busy it was.
     """
@@ -184,23 +186,24 @@ def assert_within_bounds(world: World, folder: Path, *, tries: int) -> None:
             timing = time_both(world, folder / f"{number}")
         print(f"{timing}, {lateness.share:.1%} late")
         assert timing.told_25.share_limited < 0.01
-        if timing.is_good:
+        if timing.is_good(fixed_s):
             return
         assert lateness.share > _BUSY, timing
     pytest.skip(f"the machine was too busy to time anything: a thread with nothing to do was {lateness.share:.0%} late")
 
 
 @pytest.mark.long
-def test_a_sync_takes_five_percent_more_than_the_least_time_and_fifteen_where_it_was_told_too_high_a_rate(
+def test_a_short_sync_takes_five_percent_more_than_the_least_time_and_its_fixed_work_and_fifteen_told_too_high_a_rate(
     tmp_path: Path,
 ) -> None:
-    # Beside the requests a sync takes one to two seconds to plan, land and search, whatever its size. The pace alone is
-    # 1.02 times the least: in 40 s of requests these seconds can break the bound, and did; in 73 s they do not.
-    world = make_squeezed_world(seed=5, runs=2_000, eras=[CHARGES_FROM])
-    assert_within_bounds(world, tmp_path, tries=1)
+    world = make_squeezed_world(seed=5, runs=450, eras=[CHARGES_FROM])
+    assert_within_bounds(world, tmp_path, tries=1, fixed_s=FIXED_S)
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", [6, 7, 8])
-def test_a_long_sync_keeps_to_the_same_bounds(tmp_path: Path, seed: int) -> None:
-    assert_within_bounds(make_squeezed_world(seed=seed, runs=8_000, eras=[CHARGES_FROM]), tmp_path, tries=2)
+@pytest.mark.parametrize(("seed", "runs"), [(5, 2_000), (6, 8_000)])
+def test_a_sync_takes_five_percent_more_than_the_least_time_and_fifteen_where_it_was_told_too_high_a_rate(
+    tmp_path: Path, seed: int, runs: int
+) -> None:
+    world = make_squeezed_world(seed=seed, runs=runs, eras=[CHARGES_FROM])
+    assert_within_bounds(world, tmp_path, tries=2)
