@@ -42,6 +42,9 @@ from pipeline.schema import DEAD_LETTERS_SCHEMA, LOADS_SCHEMA, RUN_COLUMNS, RUNS
 
 Day = date | datetime | str | None
 
+_HELD_BYTES = 16 << 20
+"""Up to this size of a lake's runs, what they charge is worked out once for all questions and held in memory."""
+
 COMPARED_DAYS = 30
 CHANGED_DAYS = 7
 """The windows of a comparison where none is given."""
@@ -77,6 +80,7 @@ class Lake:
         self._is_to_be_locked = locked
         self._newest: tuple[dict[str, Stamp], date | None, bool] | None = None
         self._seen: tuple[object, ...] | None = None
+        self._held: object = None
 
     def __enter__(self) -> Lake:
         return self
@@ -97,6 +101,8 @@ class Lake:
         """
         try:
             self._refresh()
+            if "credit" in query:
+                self._hold_credit_lines()
             relation = self.con.sql(query, params=params or None)
         except duckdb.Error as error:
             self.files.raise_damage(footers_only=True)
@@ -264,6 +270,7 @@ class Lake:
         if seen == self._seen:
             return
         self._create_runs(bool(seen[0]))
+        self._held = None
         if ledger is None:
             self.con.execute(f"CREATE OR REPLACE VIEW credit_lines AS {read_sql('credit_lines')}")
         else:
@@ -276,6 +283,18 @@ class Lake:
         self._seen = seen
         if self._is_to_be_locked:
             self._lock_down()
+
+    def _hold_credit_lines(self) -> None:
+        """Work out the credit lines of a small lake once, for all questions until its files change."""
+        ledger = LedgerFiles(self.files)
+        stamps = ledger.stamps()
+        is_small = sum(size for _, size, _ in stamps.values()) <= _HELD_BYTES
+        if not is_small or self.files.moving_path.exists() or ledger.current_paths() is not None:
+            return
+        if stamps != self._held:
+            self.con.execute(f"CREATE OR REPLACE TABLE held_credit_lines AS {read_sql('credit_lines')}")
+            self.con.execute("CREATE OR REPLACE VIEW credit_lines AS FROM held_credit_lines")
+            self._held = stamps
 
     def _lock_down(self) -> None:
         """Let no query from now on read anything beside the lake's own files, or turn that back on."""

@@ -176,7 +176,8 @@ _BUSY = 0.01  # on a machine with a core to spare it is a few thousandths
 
 
 def assert_within_bounds(world: World, folder: Path, *, tries: int, fixed_s: float = 0.0) -> None:
-    """Time the syncs, less what they take whatever their size, again where the machine was busy with something else; skip where it always was.
+    """Time the syncs (`fixed_s` is what they take whatever their size), again where the machine was busy with something
+    else; skip where it always was.
 
     A busy machine can make a sync slower only, so what keeps to the bounds counts, however busy it was.
     """
