@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from pipeline import __version__
-from pipeline.commands import asking, loading, reporting, sandbox
+from pipeline.commands import asking, dashboard, loading, reporting, sandbox
 from pipeline.commands.options import Run
 from pipeline.errors import PipelineError
 
@@ -66,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     loading.add_load(commands)
     loading.add_rebuild(commands)
     reporting.add_report(commands)
+    dashboard.add_dashboard(commands)
     asking.add_sql(commands)
     asking.add_status(commands)
     sandbox.add_sandbox(commands)
