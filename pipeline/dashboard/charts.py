@@ -13,6 +13,7 @@ Spec = dict[str, Any]
 _UTC = {"type": "utc"}
 _WHOLE_ROW = {"content": "data"}
 _ROW_STEP = 26
+_TICKS = "max(2, min(width / 90, slotCount))"
 
 
 def all_charts() -> dict[str, Spec]:
@@ -41,7 +42,12 @@ def _chart(layers: list[Spec], *names: str, height: int | None = None) -> Spec:
 
 
 def _time(field: str = "t", **axis: Any) -> Spec:
-    shown = {"title": None, "labelOverlap": "greedy", "tickCount": {"expr": "max(2, width / 90)"}, **axis}
+    shown = {
+        "title": None,
+        "labelOverlap": "greedy",
+        "tickCount": {"expr": "max(2, min(width / 90, slotCount))"},
+        **axis,
+    }
     return {"field": field, "type": "temporal", "scale": _UTC, "axis": shown}
 
 
@@ -100,7 +106,7 @@ def _rates() -> Spec:
         },
         "encoding": {"x": _time("mid"), "y": _number("rate", **shares)},
     }  # fmt: skip
-    return _chart([interval, line, _pointed("at", "slots", x=_time(), x2={"field": "t2"})], "slots", height=220)
+    return _chart([interval, line, _pointed("at", "slots", x=_time(), x2={"field": "t2"})], "slots", height=300)
 
 
 def _ranking(what: str) -> Spec:
@@ -136,12 +142,12 @@ def _forecast() -> Spec:
     days: Spec = {"labelExpr": "utcdate(datum.value)", "tickCount": {"expr": "max(4, width / 40)"}}
     so_far = {
         "data": {"name": "days"},
-        "mark": {"type": "line", "stroke": accent, "strokeWidth": 2.5, "interpolate": "monotone"},
+        "mark": {"type": "line", "stroke": accent, "strokeWidth": 2.5},
         "encoding": {"x": _time(**days), "y": _number("sum", format="~s")},
     }
     under = {
         "data": {"name": "days"},
-        "mark": {"type": "area", "fill": accent, "fillOpacity": 0.15, "interpolate": "monotone"},
+        "mark": {"type": "area", "fill": accent, "fillOpacity": 0.15},
         "encoding": {"x": _time(**days), "y": _number("sum", format="~s")},
     }
     cone = {
@@ -155,7 +161,7 @@ def _forecast() -> Spec:
         "encoding": {"x": _time(**days), "y": _number("expected", format="~s")},
     }
     pointed = _pointed("at", "slots", x=_time(**days), x2={"field": "t2"})
-    return _chart([under, cone, expected, so_far, pointed], "days", "cone", "slots", height=220)
+    return _chart([under, cone, expected, so_far, pointed], "days", "cone", "slots", height=300)
 
 
 def _changes() -> Spec:

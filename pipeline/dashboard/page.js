@@ -6,6 +6,7 @@
   const DAY = 86_400_000;
   const MICRO = 1_000_000;
   const Z = 1.959963984540054;
+  const FEWEST_SLOTS = 10;
   const ORDER = ["day", "week", "month"];
   const times = facts.times.map((day) => Date.parse(`${day}T00:00:00Z`));
   const views = {};
@@ -195,9 +196,9 @@
 
   const mount = (name) => document.getElementById(`chart-${name}`);
   function paramsOf(name, rows) {
-    const [width, slots] = [mount(name).clientWidth || 600, rows.slots?.length || 1];
+    const [width, slots] = [mount(name).clientWidth || 600, Math.max(FEWEST_SLOTS, rows.slots?.length ?? 0)];
     const [ink, surface, accent, bad] = ["ink", "surface", "accent", "bad"].map(variable);
-    return { ink, surface, accent, bad, labelLimit: Math.max(90, width * 0.38), barGap: width / slots > 5 ? 1 : 0,
+    return { ink, surface, accent, bad, slotCount: slots, labelLimit: Math.max(90, width * 0.38), barGap: width / slots > 5 ? 1 : 0,
       ruleWidth: Math.max(1, Math.min(10, (width / slots) * 0.5)) };
   }
   function themed() {
@@ -206,6 +207,12 @@
     return { font, background: null, view: { stroke: null }, aria: false,
       axis: { labelColor: muted, titleColor: muted, titleFontWeight: "normal", gridColor: line, domainColor: line, tickColor: line,
         labelFontSize: 12, titleFontSize: 12, labelPadding: 6 }, text: { color: ink } };
+  }
+  /** Where an axis of time begins and ends: a few bars' width at the least, a month whole. */
+  function endsOf(name, { slots }) {
+    const [first, last] = [slots[0].t, slots.at(-1).t2];
+    if (name === "forecast") return [first, Math.max(last, slotEnd(slotOf(first, "month"), "month"))];
+    return [Math.min(first, last - FEWEST_SLOTS * (slots.at(-1).t2 - slots.at(-1).t)), last];
   }
   async function draw(name) {
     const rows = rowsOf(name);
@@ -218,6 +225,10 @@
     const params = Object.entries(paramsOf(name, rows)).map(([key, value]) => ({ name: key, value }));
     const { spec: drawn } = facts.charts[name];
     const spec = { ...drawn, datasets: rows, params, config: themed() };
+    spec.layer = structuredClone(drawn.layer.filter((layer) => rows[layer.data.name].length));
+    // The layers share one axis: what one of them says of it holds for all.
+    const { scale } = spec.layer.at(-1).encoding.x;
+    if (scale?.type === "utc") scale.domain = endsOf(name, rows);
     if (spec.usermeta) spec.height = rows.rows.length * spec.usermeta.rowStep;
     views[name] = await vegaEmbed(mount(name), spec, { mode: "vega-lite", renderer: "svg", actions: false, ast: true,
       defaultStyle: false, tooltip: showTip, loader: { load: refuse, sanitize: refuse } });
@@ -225,7 +236,7 @@
   }
   const refuse = async () => { throw new Error("this page loads nothing"); };
   let drawing = Promise.resolve();
-  function drawAll(names = Object.keys(facts.charts)) {
+  function drawAll(names = Object.keys(facts.charts).filter(mount)) {
     document.documentElement.dataset.state = "drawing";
     drawing = drawing.then(async () => {
       for (const name of names) await draw(name);

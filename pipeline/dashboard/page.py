@@ -19,7 +19,7 @@ from pipeline.dashboard.facts import MOST, Facts
 from pipeline.dashboard.first import first_tables, kind_names, reason_names
 from pipeline.dashboard.library import bundle_library, name_library
 from pipeline.dashboard.rows import fixed_rows
-from pipeline.dashboard.sections import KIND_COLOURS, TITLE, made_of, main_part
+from pipeline.dashboard.sections import KIND_COLOURS, TITLE, main_part
 from pipeline.dashboard.series import Series, make_series, undocumented, usual_grain
 from pipeline.dashboard.tables import fixed_tables
 from pipeline.render import printable
@@ -40,8 +40,7 @@ def render_page(facts: Facts) -> str:
             '<meta name="referrer" content="no-referrer">\n<link rel="icon" href="data:,">\n',
             f"<title>{TITLE}</title>\n<style>\n{_read('page.css')}</style>\n</head>\n<body>\n",
             main_part(facts, series, grain, tables),
-            f"<footer><p>{escape(made_of(facts))}</p><p>Made by pipeline {escape(__version__)}. Charts: "
-            f"{escape(name_library())}.</p></footer>\n",
+            f"<footer><p>Made by pipeline {escape(__version__)}. Charts: {escape(name_library())}.</p></footer>\n",
             '<div id="tip" hidden></div>\n',
             f'<script type="application/json" id="facts">{data}</script>\n',
             *(f"<script>{_inert(script)}</script>\n" for script in scripts),

@@ -43,6 +43,8 @@ def _credits(facts: Facts) -> tuple[Decimal, Decimal, Decimal]:
 
 
 def _undated_runs(facts: Facts) -> str:
+    if not facts.span["undated_runs"]:
+        return ""
     return f", and {counted(facts.span['undated_runs'], 'run')} told without the time of creation"
 
 

@@ -22,7 +22,7 @@ def fixed_rows(facts: Facts, kinds: Names) -> dict[str, Rows]:
     """Return the rows of each chart, by the chart's name and the name of its data set."""
     return {
         "forecast": _forecast(facts),
-        "changes": {"rows": [_change(change) for change in shown_changes(facts)]},
+        "changes": {"rows": [_change(each) for each in shown_changes(facts) if each.ended_before and each.ended_after]},
         "latency": {"rows": [_latency(row, kinds) for row in by_kind(facts.latency_by_kind) if row["runs"]]},
         "processors": {"ranked": _processors(facts)},
         "unknown": {"ranked": _unknown(facts, kinds)},
@@ -96,15 +96,13 @@ def _rounded(credits: Decimal) -> str:
 
 
 def _change(change: Change) -> Row:
-    before = change.failed_before / change.ended_before if change.ended_before else None
-    after = change.failed_after / change.ended_after if change.ended_after else None
-    worse = (after or 0) >= (before or 0)
+    before, after = change.failed_before / change.ended_before, change.failed_after / change.ended_after
     corrected = change.p if change.p_corrected is None else change.p_corrected
     return {
         "label": change_name(change),
         "before": before,
         "after": after,
-        "tone": ("bad" if worse else "good") if change.is_significant else "muted",
+        "tone": ("bad" if after >= before else "good") if change.is_significant else "muted",
         "head": change_name(change),
         "tip": [
             ["before", f"{percent(before)}, {change.failed_before:,} of {change.ended_before:,}"],

@@ -138,12 +138,12 @@ def _filters(facts: Facts, series: Series, grain: str) -> str:
         for number, (kind, name) in enumerate(zip([*series.kinds.values, None], kind_names(series), strict=False))
     )
     return (
-        '<div id="filters" role="group" aria-label="Filters of the charts below">'
+        '<div id="filters" role="group" aria-label="Filters of the charts below"><div class="row">'
         + _buttons("Period", "days", {"all": "All", "90": "90 days", "30": "30 days", "7": "7 days"}, "all")
         + days
         + _buttons("By", "grain", grains, grain)
-        + f"<fieldset><legend>Kinds</legend>{chips}"
-        '<button type="button" data-kinds="all">All or none</button></fieldset>'
+        + f'</div><div class="row"><fieldset><legend>Kinds</legend>{chips}'
+        '<button type="button" data-kinds="all">All or none</button></fieldset></div>'
         '<p class="note" id="chosen" role="status"></p></div>'
     )
 
@@ -175,6 +175,8 @@ def _changed(facts: Facts) -> str:
     before, after = days_text(facts.changes_window.before()), days_text(facts.changes_window)
     rates = [percent(failed / ended) if ended else "none" for failed, ended in (
         (whole.failed_before, whole.ended_before), (whole.failed_after, whole.ended_after))]  # fmt: skip
+    if not whole.ended_before or not whole.ended_after:
+        return f"{before}: {rates[0]}. {after}: {rates[1]}. Without ended runs in both there is nothing to compare."
     sure = [change for change in values if change.is_significant]
     verdict = (
         f"Of {len(values)} looked at, {len(sure)} changed more than chance would do (coloured; Fisher's exact test, "
