@@ -10,7 +10,7 @@ from typing import Any
 
 Spec = dict[str, Any]
 
-_UTC = {"type": "utc"}
+_UTC = {"type": "utc", "domainMin": {"expr": "begin"}, "domainMax": {"expr": "end"}}
 _WHOLE_ROW = {"content": "data"}
 _ROW_STEP = 26
 _TICKS = "max(2, min(width / 90, slotCount))"
@@ -42,12 +42,7 @@ def _chart(layers: list[Spec], *names: str, height: int | None = None) -> Spec:
 
 
 def _time(field: str = "t", **axis: Any) -> Spec:
-    shown = {
-        "title": None,
-        "labelOverlap": "greedy",
-        "tickCount": {"expr": "max(2, min(width / 90, slotCount))"},
-        **axis,
-    }
+    shown = {"title": None, "labelOverlap": "greedy", "tickCount": {"expr": _TICKS}, **axis}
     return {"field": field, "type": "temporal", "scale": _UTC, "axis": shown}
 
 

@@ -22,7 +22,8 @@
   };
   const money = (amount) => (amount / MICRO).toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
   const amountText = (amount) => (state.unit === "usd" ? `${money(amount)} USD` : exact(amount));
-  const percent = (share) => `${(share * 100).toFixed(1)} %`;
+  /** As Python rounds it: what lies exactly between two goes to the even one, and only n.25 and n.75 lie so. */
+  const percent = (share) => `${(share * 100 - ((share * 400) % 4 === 1 ? 0.05 : 0)).toFixed(1)} %`;
   const isoDay = (time) => new Date(time).toISOString().slice(0, 10);
   const counted = (number, what) => `${whole(number)} ${what}${number === 1 ? "" : "s"}`;
 
@@ -127,6 +128,7 @@
   }
   function rateRows() {
     const sums = endedSums();
+    if (![...sums.keys()].some((slot) => slot !== null)) return { slots: [] };
     const slots = chosenSlots().map((t) => {
       const t2 = slotEnd(t, state.grain);
       const [failed, ended] = sums.get(t) ?? [0, 0];
@@ -198,7 +200,8 @@
   function paramsOf(name, rows) {
     const [width, slots] = [mount(name).clientWidth || 600, Math.max(FEWEST_SLOTS, rows.slots?.length ?? 0)];
     const [ink, surface, accent, bad] = ["ink", "surface", "accent", "bad"].map(variable);
-    return { ink, surface, accent, bad, slotCount: slots, labelLimit: Math.max(90, width * 0.38), barGap: width / slots > 5 ? 1 : 0,
+    const [begin, end] = rows.slots?.length ? endsOf(name, rows.slots) : [];
+    return { ink, surface, accent, bad, begin, end, slotCount: slots, labelLimit: Math.max(90, width * 0.38), barGap: width / slots > 5 ? 1 : 0,
       ruleWidth: Math.max(1, Math.min(10, (width / slots) * 0.5)) };
   }
   function themed() {
@@ -209,7 +212,7 @@
         labelFontSize: 12, titleFontSize: 12, labelPadding: 6 }, text: { color: ink } };
   }
   /** Where an axis of time begins and ends: a few bars' width at the least, a month whole. */
-  function endsOf(name, { slots }) {
+  function endsOf(name, slots) {
     const [first, last] = [slots[0].t, slots.at(-1).t2];
     if (name === "forecast") return [first, Math.max(last, slotEnd(slotOf(first, "month"), "month"))];
     return [Math.min(first, last - FEWEST_SLOTS * (slots.at(-1).t2 - slots.at(-1).t)), last];
@@ -225,10 +228,7 @@
     const params = Object.entries(paramsOf(name, rows)).map(([key, value]) => ({ name: key, value }));
     const { spec: drawn } = facts.charts[name];
     const spec = { ...drawn, datasets: rows, params, config: themed() };
-    spec.layer = structuredClone(drawn.layer.filter((layer) => rows[layer.data.name].length));
-    // The layers share one axis: what one of them says of it holds for all.
-    const { scale } = spec.layer.at(-1).encoding.x;
-    if (scale?.type === "utc") scale.domain = endsOf(name, rows);
+    spec.layer = drawn.layer.filter((layer) => rows[layer.data.name].length);
     if (spec.usermeta) spec.height = rows.rows.length * spec.usermeta.rowStep;
     views[name] = await vegaEmbed(mount(name), spec, { mode: "vega-lite", renderer: "svg", actions: false, ast: true,
       defaultStyle: false, tooltip: showTip, loader: { load: refuse, sanitize: refuse } });

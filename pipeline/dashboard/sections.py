@@ -66,8 +66,8 @@ def _nothing(facts: Facts, tables: Tables) -> str:
 
 def _chart(name: str, description: str, table: str, *, summary: str = "The numbers as a table") -> str:
     return (
-        f'<figure><div class="chart" id="chart-{name}" role="img" aria-label="{escape(description)} '
-        f'The table below has the numbers."></div><p class="empty" id="empty-{name}" hidden>Nothing to show here.</p>'
+        f'<figure><div role="img" aria-label="{escape(description)} The table below has the numbers.">'
+        f'<div class="chart" id="chart-{name}"></div></div><p class="empty" id="empty-{name}" hidden>Nothing to show here.</p>'
         f"</figure>{_folded(summary, table)}"
     )
 
