@@ -67,8 +67,9 @@ def _nothing(facts: Facts, tables: Tables) -> str:
 def _chart(name: str, description: str, table: str, *, summary: str = "The numbers as a table") -> str:
     return (
         f'<figure><div role="img" aria-label="{escape(description)} The table below has the numbers.">'
-        f'<div class="chart" id="chart-{name}"></div></div><p class="empty" id="empty-{name}" hidden>Nothing to show here.</p>'
-        f"</figure>{_folded(summary, table)}"
+        f'<div class="chart" id="chart-{name}"></div></div>'
+        f'<p class="empty" id="empty-{name}" hidden>Nothing to show here.</p></figure>'
+        f"{_folded(summary, table)}"
     )
 
 
