@@ -19,7 +19,7 @@ import pyarrow as pa
 from pipeline.errors import UsageError
 from pipeline.kinds import KINDS
 from pipeline.lake import existing_lake
-from pipeline.ledger import LedgerFiles
+from pipeline.ledger import LedgerFiles, Stamp
 from pipeline.reports import read_sql
 from pipeline.reports.changes import Change, find_changes
 from pipeline.reports.credit_questions import (
@@ -70,8 +70,12 @@ class Lake:
         self.files = existing_lake(path)
         self.con = duckdb.connect()
         self.con.execute("SET TimeZone = 'UTC'; SET python_enable_replacements = false")
-        self.con.register("documented_reasons", _documented_reasons())
+        self.con.execute(
+            "CREATE TABLE documented_reasons AS SELECT unnest($kinds) AS kind, unnest($reasons) AS reason",
+            _documented_reasons(),
+        )
         self._is_to_be_locked = locked
+        self._newest: tuple[dict[str, Stamp], date | None, bool] | None = None
         self._seen: tuple[object, ...] | None = None
 
     def __enter__(self) -> Lake:
@@ -217,7 +221,8 @@ class Lake:
         """Return a window of days. With `days` an open side is closed: by the newest day, and so many days before."""
         first, end = as_date(since, "--since"), as_date(until, "--until")
         if days is not None:
-            end = end or (self.newest_day()[0] or date.today()) + timedelta(days=1)  # noqa: DTZ011 — no runs: any day
+            newest = self.newest_day()[0] or date.today()  # noqa: DTZ011 — without runs any day will do
+            end = end or max(newest, first or newest) + timedelta(days=1)
             first = first or end - timedelta(days=days)
         return Window(first, end)
 
@@ -241,8 +246,11 @@ class Lake:
 
     def newest_day(self) -> tuple[date | None, bool]:
         """Return the newest day that a run was created on, and whether it was over when the API was last asked."""
-        ((day, fetched_on),) = self.sql(read_sql("newest_day")).fetchall()
-        return day, day is not None and fetched_on is not None and fetched_on > day
+        stamps = LedgerFiles(self.files).stamps()
+        if self._newest is None or self._newest[0] != stamps or self.files.moving_path.exists():
+            ((day, fetched_on),) = self.sql(read_sql("newest_day")).fetchall()
+            self._newest = (stamps, day, day is not None and fetched_on is not None and fetched_on > day)
+        return self._newest[1:]
 
     def _refresh(self) -> None:
         """Make the views anew where what they stand on has changed: the first files, new loads, a move under way."""
@@ -250,7 +258,7 @@ class Lake:
         ledger = LedgerFiles(files).current_paths()
         seen = (
             bool(files.day_paths()),
-            *(_stamp(path) for path in (files.moving_path, files.dead_letters_path, files.loads_folder)),
+            *map(_stamp, (files.moving_path, files.version_path, files.dead_letters_path, files.loads_folder)),
             ledger,
         )
         if seen == self._seen:
@@ -275,6 +283,15 @@ class Lake:
         self.con.execute("SET enable_external_access = false; SET lock_configuration = true")
         self._is_to_be_locked = False
 
+    def _stored_runs(self, glob: str) -> duckdb.DuckDBPyRelation:
+        if self.files.is_current():
+            return self.con.read_parquet(glob, hive_partitioning=False)
+        # Files of an earlier version lack columns; matching by name opens every file first, so only then.
+        old = self.con.read_parquet(glob, hive_partitioning=False, union_by_name=True)
+        old.create_view("old_runs", replace=True)
+        self.con.register("no_runs", RUNS_FILE_SCHEMA.empty_table())
+        return self.con.sql("FROM no_runs UNION ALL BY NAME FROM old_runs")
+
     def _create_view(self, name: str, paths: list[str], schema: pa.Schema) -> None:
         if not paths:
             self.con.register(f"no_{name}", schema.empty_table())
@@ -287,7 +304,7 @@ class Lake:
         columns = ", ".join(RUN_COLUMNS)
         if has_files:
             glob = str(self.files.runs_folder / "day=*" / "*.parquet")
-            stored = self.con.read_parquet(glob, hive_partitioning=False)
+            stored = self._stored_runs(glob)
         else:
             self.con.register("no_runs", RUNS_FILE_SCHEMA.empty_table())
             stored = self.con.table("no_runs")
@@ -314,6 +331,7 @@ def _stamp(path: Path) -> object:
     return (stat.st_mtime_ns, stat.st_ino, stat.st_size)
 
 
-def _documented_reasons() -> pa.Table:
+def _documented_reasons() -> dict[str, list[str]]:
+    """Return kinds and reasons, pair by pair. Not as an Arrow table: making one of Python lists imports pandas."""
     pairs = [(kind.object, reason) for kind in KINDS for reason in sorted(kind.failure_reasons)]
-    return pa.table({"kind": [kind for kind, _ in pairs], "reason": [reason for _, reason in pairs]})
+    return {"kinds": [kind for kind, _ in pairs], "reasons": [reason for _, reason in pairs]}

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from pipeline import __version__
-from pipeline.commands import asking, dashboard, loading, reporting, sandbox
+from pipeline.commands import asking, dashboard, loading, reporting, sandbox, sync
 from pipeline.commands.options import Run
 from pipeline.errors import PipelineError
 
@@ -61,6 +61,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"pipeline {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     sandbox.add_demo(commands)
+    sync.add_sync(commands)
+    sync.add_watch(commands)
     loading.add_fetch(commands)
     loading.add_retry(commands)
     loading.add_load(commands)

@@ -20,12 +20,12 @@ from typing import Any, Generic, Self, TypeVar, cast
 
 import httpx
 
-from pipeline import __version__
+from pipeline import __version__, telemetry
 from pipeline.body import Counters, read_bounded, read_page, read_run, too_large
 from pipeline.config import Connection, read_proxy
 from pipeline.errors import UsageError
 from pipeline.kinds import API_VERSION, Kind, kind_of
-from pipeline.limiter import Limiter, Ticket, retry_after_s
+from pipeline.limiter import Limiter, Ticket, retry_after_s, unix_time
 from pipeline.retry import (
     Backoff,
     Breaker,
@@ -61,13 +61,17 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a list endpoint. `next_page_token` is null on the last page."""
+    """One page of a list endpoint. `next_page_token` is null on the last page.
+
+    `served_at` is when it was served, by the API's own clock (where it does not say, by this machine's).
+    """
 
     kind: Kind
     rows: list[dict[str, Any]]
     next_page_token: str | None
     body: bytes
     fetched_at: datetime
+    served_at: datetime
     request_id: str | None
     attempts: int
 
@@ -78,6 +82,7 @@ class _Received(Generic[T]):
     body: bytes
     fetched_at: datetime
     request_id: str | None
+    http_date: str | None
     attempts: int = 0
 
 
@@ -161,7 +166,8 @@ class ExtendClient:
         if kind is None:
             raise ValueError(f"{run_id[:80]!r} is no run's ID")
         url = httpx.URL(f"{self._connection.base_url}{kind.path}/{run_id}", params=dict(kind.query) or None)
-        got = await self._fetch(f"run {run_id}", run_id, url, lambda body: read_run(body, kind, run_id))
+        with telemetry.span("fetch", {"run_id": run_id}):
+            got = await self._fetch(f"run {run_id}", run_id, url, lambda body: read_run(body, kind, run_id))
         return Answer(run_id, kind, got.value, got.body, got.fetched_at, got.request_id, got.attempts)
 
     async def fetch_page(self, kind: Kind, params: Mapping[str, str]) -> Page:
@@ -172,9 +178,12 @@ class ExtendClient:
         if not kind.listed:
             raise ValueError(f"{kind.name} runs cannot be listed")
         url = httpx.URL(f"{self._connection.base_url}{kind.path}", params=dict(params) or None)
-        got = await self._fetch(f"list {kind.path}", kind.path, url, read_page)
+        with telemetry.span("page", {"path": kind.path}):
+            got = await self._fetch(f"list {kind.path}", kind.path, url, read_page)
         rows, token = got.value
-        return Page(kind, rows, token, got.body, got.fetched_at, got.request_id, got.attempts)
+        served = unix_time(got.http_date)
+        served_at = got.fetched_at if served is None else datetime.fromtimestamp(served, UTC)
+        return Page(kind, rows, token, got.body, got.fetched_at, served_at, got.request_id, got.attempts)
 
     async def _fetch(self, label: str, run_id: str, url: httpx.URL, check: Callable[[bytes], T]) -> _Received[T]:
         """Try until it comes or may not be tried again. Attempts made in an outage do not count against the run."""
@@ -200,6 +209,7 @@ class ExtendClient:
                 await self._budget.spend()
                 await self._sleep(self._backoff.wait_s(used, outcome.retry_after_s))
             self.stats.retries += 1
+            telemetry.retries.add(1)
 
     def _note_answer(self) -> None:
         if self._breaker.answered():
@@ -210,6 +220,7 @@ class ExtendClient:
         async with self._places:
             ticket = await self._leave()
             self.stats.requests += 1
+            telemetry.requests.add(1)
             try:
                 async with asyncio.timeout(self._timeout_s):
                     status, headers, body = await self._exchange(url)
@@ -220,6 +231,7 @@ class ExtendClient:
                 return failure_of_exception(error)
             if status == 429:
                 self.stats.rate_limited += 1
+                telemetry.rate_limited.add(1)
                 self._limiter.rejected(ticket, retry_after_s(headers, now=self._limiter.wall_clock()))
             else:
                 self._limiter.succeeded(ticket)
@@ -284,7 +296,7 @@ class ExtendClient:
                 raise BrokenBodyError(f"HTTP {status} where JSON was expected")
             body = body.removeprefix(b"\xef\xbb\xbf")
             request_id = clean_text(headers.get("x-request-id"), 100) or None
-            return _Received(check(body), body, datetime.fromtimestamp(now, UTC), request_id)
+            return _Received(check(body), body, datetime.fromtimestamp(now, UTC), request_id, headers.get("date"))
         except BrokenBodyError as error:
             return failure_of_body(error, status)
 

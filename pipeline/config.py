@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -104,6 +104,32 @@ def read_connection(
         api_key=_read_key(key_file, env),
         workspace_id=_read_workspace(workspace, env),
     )
+
+
+def read_connections(
+    *,
+    base_url: str | None = None,
+    region: str | None = None,
+    workspaces: Sequence[str] = (),
+    key_file: str | Path | None = None,
+    allow_http: bool = False,
+    env: Mapping[str, str],
+) -> list[Connection]:
+    """Return a connection for each workspace, each once, in the order given.
+
+    EXTEND_API_KEYS holds the keys of several workspaces, as `ws_…=key` with blanks between; where no workspace is
+    named, these are all. A workspace that it does not name is asked for with the one key, which is organization-wide.
+    Raises UsageError, which never shows a key.
+    """
+    keys = _read_keys(env)
+    url = _read_base_url(base_url, region, env, allow_http=allow_http)
+    named = list(dict.fromkeys(_checked_workspace(text, "--workspace") for text in workspaces)) or list(keys)
+    if not named:
+        return [Connection(url, _read_key(key_file, env), _read_workspace(None, env))]
+    return [
+        Connection(url, keys[workspace] if workspace in keys else _read_key(key_file, env), workspace)
+        for workspace in named
+    ]
 
 
 def read_proxy(base_url: str) -> str | None:
@@ -226,6 +252,19 @@ def _read_key_file(path: str | Path, source: str) -> str:
     return content.decode("utf-8-sig", errors="replace")
 
 
+def _read_keys(env: Mapping[str, str]) -> dict[str, Secret]:
+    source = "EXTEND_API_KEYS"
+    keys: dict[str, Secret] = {}
+    for number, pair in enumerate((env.get(source) or "").split(), 1):
+        workspace, equals, key = pair.partition("=")
+        if not equals or not _WORKSPACE.fullmatch(workspace):
+            raise UsageError(f"{source}: entry {number} is not of the form ws_…=key (it is not shown here)")
+        if workspace in keys:
+            raise UsageError(f"{source}: {workspace} is there twice; give each workspace one key")
+        keys[workspace] = _checked_key(key, f"{source}, {workspace}")
+    return keys
+
+
 def _checked_key(text: str, source: str) -> Secret:
     key = text.strip()
     if not key:
@@ -243,8 +282,10 @@ def _checked_key(text: str, source: str) -> Secret:
 def _read_workspace(workspace: str | None, env: Mapping[str, str]) -> str | None:
     source = "EXTEND_WORKSPACE_ID" if workspace is None else "--workspace"
     text = (env.get("EXTEND_WORKSPACE_ID") or None) if workspace is None else workspace
-    if text is None:
-        return None
+    return None if text is None else _checked_workspace(text, source)
+
+
+def _checked_workspace(text: str, source: str) -> str:
     if not _WORKSPACE.fullmatch(text.strip()):
         # Not shown: what stands in the wrong place may be the key.
         raise UsageError(f"{source}: this is no workspace ID; one looks like ws_AbC123 (see your dashboard's URL)")

@@ -28,7 +28,13 @@ _WHY = {
 
 
 def write_credits(
-    lake: Lake, question: Question, stream: TextIO, *, window: Window | None = None, last_lines: int | None = None
+    lake: Lake,
+    question: Question,
+    stream: TextIO,
+    *,
+    window: Window | None = None,
+    where: str | None = None,
+    last_lines: int | None = None,
 ) -> None:
     """Write the answer to a question for credits, with its notes; with `last_lines` only so many of the table."""
     window = window or Window()
@@ -51,7 +57,7 @@ def write_credits(
         if left_out > 0:
             lines = [(f"{left_out:,} earlier", *[None] * (len(header) - 1)), *lines[left_out:]]
         write_lines(header, lines, stream)
-    write_notes(credit_notes(lake, rows, window), stream)
+    write_notes(credit_notes(lake, rows, window, where), stream)
 
 
 def _by_time_and_kind(time: str, rows: list[Row]) -> tuple[list[str], list[tuple[Any, ...]]]:
@@ -119,30 +125,28 @@ def _compared_line(places: Sequence[str], row: Row, most: Decimal) -> tuple[Any,
     return (*places, *figures, bar(abs(row["change"]), most), row["unknown_runs"] or None)
 
 
-def credit_notes(lake: Lake, rows: list[Row], window: Window) -> list[str]:
+def credit_notes(lake: Lake, rows: list[Row], window: Window, where: str | None = None) -> list[str]:
     """Return what to know beside the totals: what is unknown, inferred or left out, and how fresh the data is."""
     notes = []
-    unknown = _sum(row["unknown_runs"] for row in rows)
-    if unknown and "unknown_unfinished" in rows[0]:
+    if unknown := _sum(row["unknown_runs"] for row in rows):
         why = [(_sum(row[name] for row in rows), text) for name, text in _WHY.items()]
         told = "; ".join(f"{count:,} {text}" for count, text in why if count)
         notes.append(f"Unknown is not zero: nothing tells the credits of {counted(int(unknown), 'run')}: {told}.")
-    elif unknown:
-        notes.append(f"Unknown is not zero: nothing tells the credits of {counted(int(unknown), 'run')}.")
     if inferred := _sum(row["inferred_credits"] for row in rows):
         notes.append(f"{shown(inferred)} of these credits are inferred: a run told its total, and not for what.")
     if unpriced := _sum(row.get("unpriced_credits") for row in rows):
         notes.append(
             f"{shown(unpriced)} of these credits have no rate: they are of no day, or of one before the first."
         )
-    notes += _day_notes(lake, rows, window)
+    notes += _day_notes(lake, rows, window, where)
     return [*notes, freshness(lake)]
 
 
-def _day_notes(lake: Lake, rows: list[Row], window: Window) -> list[str]:
+def _day_notes(lake: Lake, rows: list[Row], window: Window, where: str | None) -> list[str]:
     told = "no answer told when those runs were created (parse, edit, form detection by ID)"
     if window.since or window.until:
-        ((undated,),) = lake.sql("SELECT sum(credits) FROM credit_ledger WHERE charged_on IS NULL").fetchall()
+        is_undated = "charged_on IS NULL" + (f" AND (\n{where}\n)" if where else "")
+        undated = _sum(row["credits"] for row in lake.credits("all", where=is_undated).to_arrow_table().to_pylist())
         return [f"{shown(undated)} more credits are in no window: {told}."] if undated else []
     times = [name for name in TIMES if name in rows[0]]
     if any(row[name] is None for row in rows for name in times):
@@ -194,8 +198,8 @@ def wasted_notes(rows: list[Row]) -> list[str]:
     """Return what wasted credits are, and how many."""
     total = {why: _sum(row["credits"] for row in rows if row["why"] == why) for why in ("failed", "repeated")}
     return [
-        f"Failed, {shown(total['failed'])} credits: the run, the one that caused it, or all that used it as their parse "
-        "run failed or were cancelled.",
+        f"Failed, {shown(total['failed'])} credits: the run, the one that caused it, or all that used it as their "
+        "parse run failed or were cancelled.",
         f"Repeated, {shown(total['repeated'])} credits: the same file by the same kind, processor and version again.",
     ]
 

@@ -8,6 +8,9 @@ PipelineError                 anything this package raises on purpose
 ├── RunError                  one run did not come; the others go on
 │   ├── RunMissingError       404: deleted, or of another workspace
 │   └── RunFailedError        every attempt failed, or the API refused this one request
+├── ListError                 one list endpoint did not give its pages; the other kinds go on
+│   ├── ListRemovedError      the endpoint is not there (404, 405, 410, or ENDPOINT_REMOVED)
+│   └── TokenRefusedError     a page token is not taken any more; the walk must begin again
 └── LakeError                 the lake cannot be read or written as it is (exit code 1)
     ├── LakeLockedError       another process has been writing for too long
     └── LakeDamagedError      a file is not what it should be; the message names it
@@ -76,6 +79,22 @@ class RunMissingError(RunError):
 
 class RunFailedError(RunError):
     """Every attempt failed, or the API refused this one request."""
+
+
+class ListError(PipelineError):
+    """One list endpoint did not give its pages; the other kinds go on. `reason` is a code as of a RunError."""
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class ListRemovedError(ListError):
+    """The endpoint is not there (404, 405, 410, or ENDPOINT_REMOVED)."""
+
+
+class TokenRefusedError(ListError):
+    """A page token is not taken any more; the walk must begin again."""
 
 
 class LakeError(PipelineError):

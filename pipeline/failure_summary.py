@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-_TREND_WEEKS = 8
+_TREND_DAYS = {"day": 13, "week": 49, "month": 335}
+"""How far back a trend goes: two weeks of days, eight weeks, a year of months."""
 _BESIDE = ("rejected", "cancelled", "unfinished")
 
 
@@ -75,21 +76,23 @@ def _reason(row: Row) -> str:
     return f"{'(none given)' if row['reason'] is None else label(row['reason'])}{mark}"
 
 
-def write_trend(lake: Lake, stream: TextIO, *, window: Window, where: str | None) -> None:
-    """Write the rate by week; without a window, of the last eight weeks that there is data of."""
+def write_trend(lake: Lake, stream: TextIO, *, time: str, window: Window, where: str | None) -> None:
+    """Write the rate by day, week or month; without a first day, of the last that there is data of."""
     newest, _ = lake.newest_day()
     since = window.since
     if since is None and newest is not None:
-        monday = newest - timedelta(days=newest.weekday())
-        since = monday - timedelta(weeks=_TREND_WEEKS - 1)
-    rows = lake.failures("week", since=since, until=window.until, where=where).to_arrow_table().to_pylist()
-    rows = [row for row in rows if row["week"] is not None]
+        first = newest - timedelta(days=_TREND_DAYS[time])
+        since = {"week": first - timedelta(days=first.weekday()), "month": first.replace(day=1)}.get(time, first)
+    rows = lake.failures(time, since=since, until=window.until, where=where).to_arrow_table().to_pylist()
+    rows = [row for row in rows if row[time] is not None]
     most = max((row["rate"] for row in rows if row["rate"]), default=0.0)
     lines = [
-        (str(row["week"]), *_measured(row)[:3], bar(row["rate"], most), interval(row["rate_low"], row["rate_high"]))
+        (str(row[time]), *_measured(row)[:3], bar(row["rate"], most), interval(row["rate_low"], row["rate_high"]))
         for row in rows
     ]
-    write_table(["week from", "failed", "of", "rate", "", "95 % interval"], lines, stream=stream)
+    write_table(
+        [time if time == "day" else f"{time} from", "failed", "of", "rate", "", "95 % interval"], lines, stream=stream
+    )
 
 
 def write_changes(changes: list[Change], stream: TextIO, *, window: Window, most: int) -> None:

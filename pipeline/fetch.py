@@ -3,82 +3,78 @@
     IDs ─▶ worklist ─▶ client ─▶ raw log ─▶ lake
 
 A run that fails for a passing reason waits until all others have had their turn; what still does not come becomes a
-dead letter. Landing goes on while runs are being fetched, and never takes more than a small share of the time.
+dead letter.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
-import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import defaults
-from pipeline.errors import ApiError, LakeError, RunError, RunFailedError, RunMissingError, UsageError
+from pipeline.errors import ApiError, LakeError, RunError, RunFailedError, RunMissingError
 from pipeline.ids import FoundId, why_unusable
-from pipeline.kinds import FINISHED, KINDS, Kind
+from pipeline.kinds import FINISHED, KINDS, Kind, kind_of
 from pipeline.lake import LakeFiles
 from pipeline.loads import Load, LoadResult, recover
 from pipeline.progress import Progress, Silent, Standing
+from pipeline.session import AskingOptions, Session, Settle, nothing_to_settle, raise_first, run_in_thread
 from pipeline.worklist import Worklist
 
 if TYPE_CHECKING:
     import httpx
 
-    from pipeline.client import ExtendClient
     from pipeline.config import Connection
+    from pipeline.cover import Listing
 
 _ROUNDS = 3
-_CHECKPOINT_EVERY_S = 0.5
-_CHECKPOINT_BYTES = 1 << 20
-_LAND_EVERY_S = 60.0
-_LANDING_SHARE = 20  # landing may take one part in so many of the time
 _STOPPING_S = 5.0
 _SKIP_BATCH = 200_000
 _FINISHED_IDS = (
-    "SELECT run_id FROM runs SEMI JOIN asked USING (run_id) SEMI JOIN finished USING (status) WHERE is_detail"
+    "SELECT run_id FROM runs SEMI JOIN asked USING (run_id) SEMI JOIN finished USING (status) "
+    "WHERE is_detail OR NOT $details"
 )
 
 Report = Callable[[FoundId, str], None]
 """Takes an ID that cannot be asked for, and why."""
 
 
-@dataclass(frozen=True, slots=True)
-class FetchOptions:
-    """How to fetch. `qps` is this process's share of the organization's limit, in requests a second."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchOptions(AskingOptions):
+    """How to fetch: how fast, and what to ask for though the lake has it, or though reading it may destroy a result.
 
-    qps: float = defaults.QPS
-    concurrency: int = defaults.CONCURRENCY
+    Where no `details` are needed, runs are found in lists as far as that takes fewer requests.
+    """
+
+    details: bool = True
     refresh: bool = False
     consume_verify_results: bool = False
-    keep_raw: bool = True
-    transport: httpx.AsyncBaseTransport | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 < self.qps <= 100_000:
-            raise UsageError(f"--qps must be above 0 and at most 100000, not {self.qps:g}")
-        if not 1 <= self.concurrency <= 1_000:
-            raise UsageError(f"--concurrency must be from 1 to 1000, not {self.concurrency}")
 
 
 @dataclass(slots=True)
 class Plan:
-    """What a fetch would do: how many IDs are skipped or cannot be used, and how many are asked for of each kind."""
+    """What a fetch would do: how many IDs are skipped or cannot be used, and how many are asked for of each kind.
+
+    `listings` are the lists to be read first, where no details are needed.
+    """
 
     worklist: Worklist
     requested: int = 0
     invalid: int = 0
     skipped: int = 0
     to_fetch: dict[Kind, int] = field(default_factory=dict)
+    listings: list[Listing] = field(default_factory=list)
 
     @property
     def requests(self) -> int:
-        """The fewest requests that this takes: one for each ID."""
-        return sum(self.to_fetch.values())
+        """The fewest requests that this takes: one for each page of a list, and for each ID that none can show."""
+        listed = sum(each.wanted for each in self.listings)
+        return sum(each.pages for each in self.listings) + sum(self.to_fetch.values()) - listed
 
 
 @contextlib.contextmanager
@@ -95,11 +91,13 @@ def plan_fetch(found: Iterable[FoundId], lake: LakeFiles, options: FetchOptions,
                 report(each, why)
         plan.requested = worklist.count()
         if not options.refresh:
-            plan.skipped = _skip_finished(worklist, lake)
-        if not options.consume_verify_results:
-            for kind in KINDS:
-                if kind.reading_can_destroy:
-                    plan.invalid += _refuse(worklist, kind, report)
+            plan.skipped = _skip_finished(worklist, lake, details=options.details)
+        if options.details:
+            plan.invalid += _refuse_dangerous(worklist, options, report)
+        else:
+            from pipeline.cover import plan_listings
+
+            plan.listings = plan_listings(lake, worklist)
         plan.to_fetch = dict(sorted(worklist.open_by_kind().items(), key=lambda item: KINDS.index(item[0])))
         yield plan
 
@@ -131,8 +129,7 @@ def fetch_planned(
         tell=progress.tell,
     )
     try:
-        fetching = _Fetching(plan, load, connection, options, progress)
-        _run_in_thread(fetching)
+        _fetch_in_thread(plan, load, connection, options, progress)
         load.result.skipped, load.result.invalid = plan.skipped, plan.invalid
         return load.finish(keep_raw=options.keep_raw)
     except OSError as error:
@@ -150,6 +147,7 @@ def fetch_runs(
     lake: Path | str = defaults.LAKE,
     qps: float = defaults.QPS,
     concurrency: int = defaults.CONCURRENCY,
+    details: bool = True,
     refresh: bool = False,
     consume_verify_results: bool = False,
     connection: Connection | None = None,
@@ -159,7 +157,8 @@ def fetch_runs(
     """Fetch runs by ID into a lake, and return what came of each; also inside a running event loop, as in a notebook.
 
     The key and the rest come from the environment (`EXTEND_API_KEY`, …), unless a `connection` is given. Runs that the
-    lake has finished and in detail are skipped unless `refresh`. IDs that cannot be asked for are counted in `invalid`.
+    lake has finished and in detail are skipped unless `refresh`. Without `details`, summaries are enough, and runs are
+    found in lists where that takes fewer requests. IDs that cannot be asked for are counted in `invalid`.
     Raises PipelineError where it could not run at all.
     """
     import os
@@ -170,6 +169,7 @@ def fetch_runs(
     options = FetchOptions(
         qps=qps,
         concurrency=concurrency,
+        details=details,
         refresh=refresh,
         consume_verify_results=consume_verify_results,
         transport=transport,
@@ -182,8 +182,8 @@ def fetch_runs(
         return fetch_planned(plan, files, connection, options, source="fetch_runs", progress=progress)
 
 
-def _skip_finished(worklist: Worklist, lake: LakeFiles) -> int:
-    """Take off the list what the lake has as finished and in detail; return how many that were."""
+def _skip_finished(worklist: Worklist, lake: LakeFiles, *, details: bool) -> int:
+    """Take off the list what the lake has as finished, and in detail if that is needed; return how many that were."""
     paths = lake.day_paths()
     if not paths:
         return 0
@@ -197,13 +197,20 @@ def _skip_finished(worklist: Worklist, lake: LakeFiles) -> int:
             con.register("finished", pa.table({"status": sorted(FINISHED)}))
             for batch in worklist.iter_open_batches(_SKIP_BATCH):
                 con.register("asked", pa.table({"run_id": batch}))
-                known = con.sql(_FINISHED_IDS).fetchall()
+                known = con.sql(_FINISHED_IDS, params={"details": details}).fetchall()
                 worklist.mark_done(run_id for (run_id,) in known)
                 skipped += len(known)
     except duckdb.Error:
         lake.raise_damage(footers_only=True)
         raise
     return skipped
+
+
+def _refuse_dangerous(worklist: Worklist, options: FetchOptions, report: Report) -> int:
+    """Take off the list what must not be read by ID, unless that is wanted; return how many that were."""
+    if options.consume_verify_results:
+        return 0
+    return sum(_refuse(worklist, kind, report) for kind in KINDS if kind.reading_can_destroy)
 
 
 def _refuse(worklist: Worklist, kind: Kind, report: Report) -> int:
@@ -218,70 +225,70 @@ def _refuse(worklist: Worklist, kind: Kind, report: Report) -> int:
     return count
 
 
-class _Fetching:
-    """The asynchronous part of one fetch."""
+def _fetch_in_thread(plan: Plan, load: Load, connection: Connection, options: FetchOptions, progress: Progress) -> None:
+    from pipeline.limiter import Limiter
 
-    def __init__(
-        self, plan: Plan, load: Load, connection: Connection, options: FetchOptions, progress: Progress
-    ) -> None:
-        self.plan, self.load, self.connection = plan, load, connection
-        self.options, self.progress = options, progress
-        self.standing = Standing(plan.requests)
-        self.stopping = asyncio.Event()
-        self.why_stopped: str | None = None
-        self.loop: asyncio.AbstractEventLoop | None = None
+    session = Session(
+        load, connection, options,
+        limiter=Limiter(options.qps), progress=progress, standing=Standing(sum(plan.to_fetch.values())),
+    )  # fmt: skip
+
+    async def main() -> None:
+        async with session:
+            if plan.listings:
+                from pipeline.cover import cover
+
+                await cover(session, plan.worklist, plan.listings)
+            if not options.details:
+                plan.invalid += _refuse_dangerous(plan.worklist, options, report)
+            await Rounds(session, plan.worklist).run()
+        if session.why_stopped is not None:
+            load.result.error = session.why_stopped
+            give_up_open(session, plan.worklist)
+
+    def report(each: FoundId, why: str) -> None:
+        progress.tell(f"{each.where}: {why}")
+
+    def interrupt() -> None:
+        progress.tell("stopping: landing what has arrived …")
+        load.result.interrupted = True
+        session.stop("stopped by Ctrl-C; go on with: pipeline retry")
+
+    run_in_thread(main, on_interrupt=interrupt)
+
+
+class Rounds:
+    """Asks for every open ID of a worklist, in up to three rounds, and puts what comes into the session's load.
+
+    What fails for a passing reason stays open until the last round. `missing` counts the 404s.
+    """
+
+    def __init__(self, session: Session, worklist: Worklist) -> None:
+        self.session, self.worklist = session, worklist
         self._ids: Iterator[str] = iter(())
+        self.missing: Counter[Kind] = Counter()
         self._done: list[str] = []
         self._is_last_round = False
-        self._checkpointing = asyncio.Lock()
-
-    def stop(self, why: str) -> None:
-        """Ask for no more; may be called from any thread. What is under way has a few seconds left."""
-        self.why_stopped = self.why_stopped or why
-        if self.loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended: there is nothing left to stop
-                self.loop.call_soon_threadsafe(self.stopping.set)
 
     async def run(self) -> None:
-        """Fetch everything on the list; what does not come is in the log as a failure when this returns."""
-        from pipeline.client import ExtendClient
-        from pipeline.limiter import Limiter
-
-        self.loop = asyncio.get_running_loop()
-        if self.why_stopped is not None:
-            self.stopping.set()
-        client = ExtendClient(
-            self.connection,
-            limiter=Limiter(self.options.qps),
-            concurrency=self.options.concurrency,
-            transport=self.options.transport,
-        )
-        async with client:
-            await self._run_rounds(client)
-            self._count(client)
-        self._give_up_the_rest()
-
-    async def _run_rounds(self, client: ExtendClient) -> None:
-        background = [asyncio.create_task(self._checkpoint_often(client)), asyncio.create_task(self._land_often())]
+        """Ask, until nothing is open or the session stops; what came is safe when this returns."""
+        self.session.before_checkpoint = self._take_done
         try:
             for number in range(_ROUNDS):
-                self._is_last_round = number == _ROUNDS - 1
-                self._ids = self.plan.worklist.iter_open()
-                await self._run_workers(client)
-                await self._checkpoint()
-                if self.stopping.is_set() or not any(self.plan.worklist.open_by_kind().values()):
+                if self.session.stopping.is_set() or not self.worklist.count_open():
                     break
+                self._is_last_round = number == _ROUNDS - 1
+                self._ids = self.worklist.iter_open()
+                await self._run_workers()
+                await self.session.checkpoint()
         finally:
-            for task in background:
-                task.cancel()
-            outcomes = await asyncio.gather(*background, return_exceptions=True)
-        _raise_first(outcomes)
+            self.session.before_checkpoint = nothing_to_settle
 
-    async def _run_workers(self, client: ExtendClient) -> None:
-        count = min(self.options.concurrency, max(1, self.plan.requests))
-        workers = [asyncio.create_task(self._work(client)) for _ in range(count)]
+    async def _run_workers(self) -> None:
+        count = min(self.session.options.concurrency, max(1, self.worklist.count_open()))
+        workers = [asyncio.create_task(self._work()) for _ in range(count)]
         ending = [
-            asyncio.create_task(self.stopping.wait()),
+            asyncio.create_task(self.session.stopping.wait()),
             asyncio.create_task(asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)),
         ]
         try:
@@ -291,120 +298,56 @@ class _Fetching:
             for task in (*workers, *ending):
                 task.cancel()
             outcomes = await asyncio.gather(*workers, *ending, return_exceptions=True)
-        _raise_first(outcomes)
+        raise_first(outcomes)
 
-    async def _work(self, client: ExtendClient) -> None:
-        while not self.stopping.is_set():
+    async def _work(self) -> None:
+        session = self.session
+        while not session.stopping.is_set():
             run_id = next(self._ids, None)
             if run_id is None:
                 return
             try:
-                await self._fetch_one(client, run_id)
+                await self._fetch_one(run_id)
             except ApiError as error:
-                self.why_stopped = self.why_stopped or str(error)
-                self.stopping.set()
-            self._count(client)
-            if self.load.pending_bytes >= _CHECKPOINT_BYTES:
-                await self._checkpoint()
+                session.stop(str(error))
+            session.count()
+            await session.checkpoint(if_much=True)
 
-    async def _fetch_one(self, client: ExtendClient, run_id: str) -> None:
-        workspace_id = self.connection.workspace_id
+    async def _fetch_one(self, run_id: str) -> None:
+        load, standing = self.session.load, self.session.standing
+        workspace_id = self.session.connection.workspace_id
         try:
-            answer = await client.fetch_run(run_id)
+            answer = await self.session.client.fetch_run(run_id)
         except RunError as error:
             is_missing = isinstance(error, RunMissingError)
             if error.retryable and not is_missing and not self._is_last_round:
                 return
-            self.load.take_failure(error, workspace_id=workspace_id)
-            self.standing.failed += 1
+            load.take_failure(error, workspace_id=workspace_id)
+            standing.failed += 1
+            if is_missing and (kind := kind_of(run_id)) is not None:
+                self.missing[kind] += 1
         else:
-            self.load.take_run(
-                run_id, answer.body, fetched_at=answer.fetched_at, is_detail=True, workspace_id=workspace_id
-            )
-        self.standing.done += 1
+            load.take_run(run_id, answer.body, fetched_at=answer.fetched_at, is_detail=True, workspace_id=workspace_id)
+        standing.done += 1
         self._done.append(run_id)
 
-    def _count(self, client: ExtendClient) -> None:
-        result, stats = self.load.result, client.stats
-        result.requests, result.retries, result.rate_limited = stats.requests, stats.retries, stats.rate_limited
-        self.standing.retries, self.standing.rate_limited = stats.retries, stats.rate_limited
-        self.standing.note = client.outage
-        self.progress.show(self.standing)
+    def _take_done(self) -> Settle:
+        done, self._done = self._done, []
 
-    async def _checkpoint(self) -> None:
-        async with self._checkpointing:
-            done, self._done = self._done, []
-            try:
-                await asyncio.to_thread(self.load.checkpoint)
-            except BaseException:  # cancellation included: what came must not be taken for what was not asked for
+        def settle(well: bool) -> None:
+            if well:
+                self.worklist.mark_done(done)
+            else:
                 self._done[:0] = done
-                raise
-            self.plan.worklist.mark_done(done)
 
-    async def _checkpoint_often(self, client: ExtendClient) -> None:
-        while True:
-            await asyncio.sleep(_CHECKPOINT_EVERY_S)
-            self._count(client)
-            await self._guarded(self._checkpoint())
-
-    async def _land_often(self) -> None:
-        pause = _LAND_EVERY_S
-        while True:
-            await asyncio.sleep(pause)
-            began = time.monotonic()
-            await self._guarded(asyncio.to_thread(self.load.land))
-            pause = max(_LAND_EVERY_S, _LANDING_SHARE * (time.monotonic() - began))
-
-    async def _guarded(self, step: Awaitable[None]) -> None:
-        try:
-            await step
-        except (OSError, LakeError) as error:
-            self.stop(str(error))
-            raise
-
-    def _give_up_the_rest(self) -> None:
-        """Make dead letters of what was not asked for, so that `pipeline retry` goes on from here."""
-        if self.why_stopped is None:
-            return
-        self.load.result.error = self.why_stopped
-        for batch in self.plan.worklist.iter_open_batches(_SKIP_BATCH):
-            for run_id in batch:
-                message = f"run {run_id}: not asked for, since the load stopped before its turn"
-                error = RunFailedError(message, run_id=run_id, reason="NOT_ASKED", attempts=0, retryable=True)
-                self.load.take_failure(error, workspace_id=self.connection.workspace_id)
-            self.load.checkpoint()
+        return settle
 
 
-def _raise_first(outcomes: Iterable[object]) -> None:
-    for outcome in outcomes:
-        if isinstance(outcome, Exception):
-            raise outcome
-
-
-def _run_in_thread(fetching: _Fetching) -> None:
-    """Run a fetch on an event loop of its own, in a thread, since the caller may be inside a running loop.
-
-    The calling thread waits, and takes Ctrl-C.
-    """
-    failure: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            asyncio.run(fetching.run())
-        except BaseException as error:  # noqa: BLE001 - it is raised again in the calling thread
-            failure.append(error)
-        finally:
-            ended.set()
-
-    ended = threading.Event()
-    threading.Thread(target=run, name="pipeline-fetch", daemon=True).start()
-    # Not Thread.join: interrupted by Ctrl-C, it takes the thread for dead (Python 3.11).
-    while not ended.is_set():
-        try:
-            ended.wait(0.2)
-        except KeyboardInterrupt:
-            fetching.progress.tell("stopping: landing what has arrived …")
-            fetching.load.result.interrupted = True
-            fetching.stop("stopped by Ctrl-C; go on with: pipeline retry")
-    if failure:
-        raise failure[0]
+def give_up_open(session: Session, worklist: Worklist) -> None:
+    """Make dead letters of what was not asked for, so that `pipeline retry` goes on from here."""
+    for batch in worklist.iter_open_batches(_SKIP_BATCH):
+        for run_id in batch:
+            message = f"run {run_id}: not asked for, since the load stopped before its turn"
+            error = RunFailedError(message, run_id=run_id, reason="NOT_ASKED", attempts=0, retryable=True)
+            session.load.take_failure(error, workspace_id=session.connection.workspace_id)
+        session.load.checkpoint()

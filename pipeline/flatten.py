@@ -109,6 +109,7 @@ def flatten_run(
         "is_detail": is_detail,
         "fetched_at": fetched_at,
         "load_id": load_id,
+        "deleted_at": None,
     }
     if processor is not None:
         used, used_version = read.object(processor), read.object(version)

@@ -16,6 +16,9 @@ API_VERSION = "2026-02-09"
 FINISHED = frozenset({"PROCESSED", "FAILED", "CANCELLED", "REJECTED"})
 """Statuses after which a run does no more work (a review may still edit it). An unknown status is not finished."""
 
+PAGE_SIZE = 100
+"""How many runs to ask a list for at once. The largest page is not documented: fewer may come."""
+
 Carried = Literal["both", "list", "detail"]
 
 _PROCESSOR_REASONS = frozenset(
@@ -57,6 +60,11 @@ def _processor_fields(name: str) -> dict[str, Carried]:
     }  # fmt: skip
 
 
+_SORTED_PAGES: Mapping[str, str] = MappingProxyType(
+    {"sortBy": "updatedAt", "sortDir": "desc", "maxPageSize": str(PAGE_SIZE)}
+)
+
+
 def _all_detail(fields: Mapping[str, Carried]) -> dict[str, Carried]:
     return dict.fromkeys(fields, "detail")
 
@@ -66,7 +74,8 @@ class Kind:
     """One kind of run.
 
     `object` is the API's own name for it, `path` its collection's path, `processor` the payload key of what
-    processed the document (null where there is none), `query` what a by-ID request must ask for,
+    processed the document (null where there is none), `query` what a by-ID request must ask for, `list_query` what a
+    list request must (most recently updated first, where the list can be sorted at all),
     `carries` which endpoint carries which payload field, `reading_can_destroy` whether the first read by ID may purge
     the result, `charged` whether a run of this kind is ever charged itself.
     """
@@ -80,6 +89,7 @@ class Kind:
     listed: bool = True
     processor: str | None = None
     query: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    list_query: Mapping[str, str] = field(default_factory=lambda: _SORTED_PAGES)
     reading_can_destroy: bool = False
     charged: bool = True
 
@@ -87,6 +97,11 @@ class Kind:
     def name(self) -> str:
         """The short name that people type: `classify`, `form_detection`."""
         return self.object.removesuffix("_run")
+
+    @property
+    def sortable(self) -> bool:
+        """Whether its list can be asked for in an order."""
+        return self.listed and "sortBy" in self.list_query
 
     @property
     def detail_only(self) -> frozenset[str]:
@@ -115,6 +130,8 @@ KINDS: tuple[Kind, ...] = (
             "outputUrl": "detail",
         },
         query=MappingProxyType({"responseType": "url"}),
+        # One client says `maxPageSize`, another `limit`; the wrong one is ignored in silence.
+        list_query=MappingProxyType({"maxPageSize": str(PAGE_SIZE), "limit": str(PAGE_SIZE)}),
     ),
     Kind(
         "workflow_run", "workflow_run_", "/workflow_runs",

@@ -5,6 +5,7 @@
     LAKE/loads/YYYY-MM.parquet              one row a load, one file a month
     LAKE/dead_letters.parquet               one row an ID that did not come
     LAKE/moving.json                        only while runs change their day: which, from where, to where
+    LAKE/lake.json                          the schema version that all day files have, as JSON
     LAKE/odd_days.json                      only if needed: days of runs whose creation time should be known and is not
 
 A file is only ever replaced as a whole. Writers hold the lock; readers need none.
@@ -17,6 +18,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,7 @@ class LakeFiles:
         self.dead_letters_path = self.folder / "dead_letters.parquet"
         self.moving_path = self.folder / "moving.json"
         self.odd_days_path = self.folder / "odd_days.json"
+        self.version_path = self.folder / "lake.json"
 
     # Whose turn it is
 
@@ -88,6 +91,7 @@ class LakeFiles:
             ) from error
         try:
             self._remove_temporaries()
+            self._upgrade(tell)
             yield
         finally:
             lock.release()
@@ -99,6 +103,32 @@ class LakeFiles:
                     shutil.rmtree(path)
                 else:
                     path.unlink(missing_ok=True)
+
+    def is_current(self) -> bool:
+        """Return whether all day files are known to have this version's columns. Readers of others must fill them in.
+
+        Raises LakeDamagedError where a newer version of this program wrote the lake.
+        """
+        try:
+            version = int(json.loads(self.version_path.read_text())["schema"])
+        except FileNotFoundError:
+            return not self.days()
+        except (ValueError, KeyError, TypeError) as error:
+            raise LakeDamagedError(f"{self.version_path}: not what this program wrote ({error}); remove it") from error
+        if version > SCHEMA_VERSION:
+            raise LakeDamagedError(_newer(self.version_path, version))
+        return version == SCHEMA_VERSION
+
+    def _upgrade(self, tell: Callable[[str], None]) -> None:
+        """Give all day files of an earlier version the columns of this one; what they cannot know is null."""
+        if not self.is_current():
+            days = self.days()
+            tell(f"{self.folder}: an earlier version wrote this lake; bringing its {len(days):,} day files up to date")
+            for day in days:
+                self.write_day(day, self.read_day(day))
+        elif self.version_path.exists():
+            return
+        durable.write_file(self.version_path, json.dumps({"schema": SCHEMA_VERSION}).encode())
 
     def load_lock(self, load_id: str) -> filelock.BaseFileLock:
         """Return the lock that a load holds as long as its process lives."""
@@ -125,6 +155,10 @@ class LakeFiles:
     def day_paths(self) -> list[str]:
         """Return the paths of all days' files."""
         return [str(self.day_path(day)) for day in self.days()]
+
+    def days_changed_since(self, time: datetime) -> list[str]:
+        """Return the days whose files were replaced at that time or later, by this machine's clock."""
+        return [day for day in self.days() if self.day_path(day).stat().st_mtime >= time.timestamp()]
 
     def read_day(self, day: str) -> pa.Table:
         """Return a day's rows with the whole declared schema; no rows where there is no file."""
@@ -265,7 +299,11 @@ def _read_table(path: Path, schema: pa.Schema, *, footer_only: bool = False) -> 
 def _check_version(path: Path, found: pa.Schema) -> None:
     version = (found.metadata or {}).get(b"pipeline_schema")
     if version is not None and int(version) > SCHEMA_VERSION:
-        raise LakeDamagedError(
-            f"{path}: written by a newer version of this program (schema {int(version)}, this one knows up to "
-            f"{SCHEMA_VERSION}); upgrade with `pip install --upgrade extend-pipeline`"
-        )
+        raise LakeDamagedError(_newer(path, int(version)))
+
+
+def _newer(path: Path, version: int) -> str:
+    return (
+        f"{path}: written by a newer version of this program (schema {version}, this one knows up to "
+        f"{SCHEMA_VERSION}); upgrade with `pip install --upgrade extend-pipeline`"
+    )

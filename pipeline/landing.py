@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import durable
+from pipeline.deletion import mark_deleted
 from pipeline.flatten import Row
 from pipeline.kinds import KINDS
 from pipeline.lake import UNKNOWN_DAY, LakeFiles, Move, UnlandedLog
@@ -58,7 +59,10 @@ def land_logs(lake: LakeFiles, logs: list[UnlandedLog], *, replace: bool = False
                 rewriting = _Rewriting(lake, con, staging, replace=replace)
                 rewriting.run()
                 landings[-1].landed, landings[-1].unchanged = rewriting.landed, rewriting.unchanged
-            _settle_dead_letters(lake, con, with_stored=replace)
+            letters = lake.read_dead_letters()
+            con.register("letters", letters)
+            mark_deleted(lake, con)
+            _settle_dead_letters(lake, con, letters, with_stored=replace)
         return landings
     except duckdb.Error:
         lake.raise_damage()
@@ -258,13 +262,13 @@ def _rows_table(rows: list[Row]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=RUNS_FILE_SCHEMA)
 
 
-def _settle_dead_letters(lake: LakeFiles, con: duckdb.DuckDBPyConnection, *, with_stored: bool) -> None:
-    """Add the IDs that did not come, and take out those that have come since.
+def _settle_dead_letters(
+    lake: LakeFiles, con: duckdb.DuckDBPyConnection, letters: pa.Table, *, with_stored: bool
+) -> None:
+    """Add the IDs that did not come, and take out those that have come since, or are gone and marked so in the lake.
 
     `with_stored` where failures are read anew whose runs may have come by a log that was not kept.
     """
-    letters = lake.read_dead_letters()
-    con.register("letters", letters)
     came = con.view("staged").project("run_id, fetched_at")
     paths = lake.day_paths()
     if with_stored and paths:
@@ -281,7 +285,7 @@ def _settle_dead_letters(lake: LakeFiles, con: duckdb.DuckDBPyConnection, *, wit
         FROM last
         WHERE NOT EXISTS (
             FROM came WHERE came.run_id = last.run_id AND came.fetched_at >= last.failed_at
-        )
+        ) AND NOT EXISTS (FROM gone WHERE gone.run_id = last.run_id)
         ORDER BY run_id
         """
     )

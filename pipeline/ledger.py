@@ -111,7 +111,7 @@ class LedgerFiles:
         before = self.read_manifest()
         number = before.number + 1
         stamps = self.stamps()
-        changed = {day for day, stamp in stamps.items() if day not in before.days or before.days[day].stamp != stamp}
+        changed = {day for day, stamp in stamps.items() if not self._is_there(day, before.days.get(day), stamp)}
         days = {day: each for day, each in before.days.items() if day in stamps}
         with _Work(self, before) as work:
             for day in sorted(changed):
@@ -124,6 +124,11 @@ class LedgerFiles:
                 work.write_lines(batch, days, number)
         self._write_manifest(Manifest(before.made_by, number, days), before)
         return len(stale)
+
+    def _is_there(self, day: str, made: Day | None, stamp: Stamp) -> bool:
+        if made is None or made.stamp != stamp:
+            return False
+        return self.lines_path(day, made.lines).is_file() and self.ids_path(day, made.ids).is_file()
 
     def stamps(self) -> dict[str, Stamp]:
         """Return by day what tells one version of its runs' file from another."""
@@ -147,7 +152,7 @@ class LedgerFiles:
                 for day, each in found["days"].items()
             }
             return Manifest(made_by, found["number"], days if found["made_by"] == made_by else {})
-        except (FileNotFoundError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
             return Manifest(_made_by())
 
     def _write_manifest(self, manifest: Manifest, before: Manifest) -> None:
@@ -209,7 +214,8 @@ class _Work:
         others = days.keys() - changed
         if not others:
             return set()
-        self._see_ids("old_facts", (day for day in changed if day in self._before.days), self._before.days)
+        known = {day: each for day, each in self._before.days.items() if self._ledger.ids_path(day, each.ids).is_file()}
+        self._see_ids("old_facts", (day for day in changed if day in known), known)
         self._see_ids("new_facts", (day for day in changed if day in days), days)
         self._see_ids("other_facts", others, days)
         found = self._con.sql(read_sql("ledger_told_anew")).fetchall()

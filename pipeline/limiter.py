@@ -204,9 +204,9 @@ def retry_after_s(headers: Mapping[str, str], *, now: float) -> float | None:
     text = headers.get("retry-after")
     if (seconds := _number(text)) is not None:
         return min(seconds, MAX_PAUSE_S)
-    server_now = _unix_time(headers.get("date"))
+    server_now = unix_time(headers.get("date"))
     here = now if server_now is None else server_now
-    if (until := _unix_time(text)) is not None:
+    if (until := unix_time(text)) is not None:
         return min(max(0.0, until - here), MAX_PAUSE_S)
     reset = _number(headers.get("x-ratelimit-reset"))
     if reset is not None and abs(reset - here) < _DAY_S:  # else it is no Unix time in seconds
@@ -219,7 +219,8 @@ def _number(text: str | None) -> float | None:
     return float(text) if text and _NUMBER.fullmatch(text := text.strip()) else None
 
 
-def _unix_time(text: str | None) -> float | None:
+def unix_time(text: str | None) -> float | None:
+    """Return the Unix time that an HTTP date says, or null where it is none."""
     if not text:
         return None
     try:
@@ -229,4 +230,4 @@ def _unix_time(text: str | None) -> float | None:
         return None
 
 
-__all__ = ["MAX_PAUSE_S", "Limiter", "Ticket", "retry_after_s"]
+__all__ = ["MAX_PAUSE_S", "Limiter", "Ticket", "retry_after_s", "unix_time"]

@@ -14,7 +14,7 @@ from typing import Any
 
 import filelock
 
-from pipeline import __version__, durable, raw
+from pipeline import __version__, durable, raw, telemetry
 from pipeline.errors import RunError, RunMissingError
 from pipeline.flatten import time_value
 from pipeline.lake import LakeFiles, UnlandedLog
@@ -89,6 +89,7 @@ class Load:
         self.started_at = now()
         self.result = LoadResult(raw.new_load_id(self.started_at), str(lake.folder), requested=requested)
         self._landed_bytes = 0
+        self._taken = self._taken_at_landing = 0
         self._head = {
             "load_id": self.result.load_id,
             "command": command,
@@ -112,16 +113,23 @@ class Load:
         """How much was taken since the last checkpoint, in bytes before compression."""
         return self._writer.pending_bytes
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was taken yet, neither a payload nor a failure."""
+        return self._taken == 0
+
     def take_run(
         self, run_id: str, body: bytes, *, fetched_at: datetime, is_detail: bool, workspace_id: str | None
     ) -> None:
         """Take a payload as it arrived; it is safe after the next checkpoint."""
+        self._taken += 1
         self._writer.append(
             raw.run_record(run_id, body, fetched_at=fetched_at, is_detail=is_detail, workspace_id=workspace_id)
         )
 
     def take_failure(self, error: RunError, *, workspace_id: str | None) -> None:
         """Take an ID that did not come, with the reason; it will be a dead letter."""
+        self._taken += 1
         fields = {
             "run_id": error.run_id,
             "workspace_id": workspace_id,
@@ -140,17 +148,24 @@ class Load:
 
     def land(self) -> None:
         """Bring all that was taken into the lake."""
+        taken = self._taken
+        if taken == self._taken_at_landing:
+            return
         self._writer.checkpoint()
         with self.lake.writing(tell=self._tell):
             log = UnlandedLog(self._writer.path, self.result.load_id, self._landed_bytes)
             landing = land_log(self.lake, log)
             _add_landing(self.result, landing)
-            self._landed_bytes = landing.raw_bytes
+            self._landed_bytes, self._taken_at_landing = landing.raw_bytes, taken
             self.lake.write_load(self._row("running"))
 
     def finish(self, *, keep_raw: bool = True) -> LoadResult:
-        """Land the rest, write the load's row and close its log; return what came of it."""
+        """Land the rest, write the load's row and close its log; return what came of it.
+
+        A log without a payload or failure is not kept.
+        """
         self.land()
+        keep_raw = keep_raw and not self.is_empty
         self.result.seconds = round((self._now() - self.started_at).total_seconds(), 3)
         row = self._row("stopped" if self.result.error else "complete")
         self._writer.append(raw.other_record("end", row))
@@ -162,6 +177,8 @@ class Load:
             if not keep_raw:
                 durable.remove_file(self._writer.path)
         self.close()
+        telemetry.runs_landed.add(self.result.landed, {"command": row["command"]})
+        telemetry.load_seconds.add(self.result.seconds, {"command": row["command"]})
         return self.result
 
     def close(self) -> None:

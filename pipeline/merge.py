@@ -25,8 +25,8 @@ Clock = tuple[int, int]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-_OF_ALL_PAYLOADS = frozenset({"run_id", "fetched_at", "load_id"})
-"""Not registers: the ID is the same in all, the other two are the latest of all."""
+_OF_ALL_PAYLOADS = frozenset({"run_id", "fetched_at", "deleted_at", "load_id"})
+"""Not registers: the ID is the same in all, the others are the latest of all."""
 
 _REGISTERS = tuple(column for column in RUN_COLUMNS if column not in _OF_ALL_PAYLOADS)
 _CONTENT = tuple(column for column in RUN_COLUMNS if column not in ("fetched_at", "load_id"))
@@ -54,7 +54,9 @@ def merge_rows(rows: Iterable[Row], *, made_before: Row | None = None) -> Row:
             all_rows.append(made_before)
     merged = {column: values.get(column) for column in RUN_COLUMNS}
     merged["run_id"] = all_rows[0]["run_id"]
-    merged["fetched_at"] = max(row["fetched_at"] for row in all_rows)
+    fetched_at: datetime = max(row["fetched_at"] for row in all_rows)
+    merged["fetched_at"] = fetched_at
+    merged["deleted_at"] = _deleted_at([*all_rows, made_before or {}], fetched_at)
     merged["load_id"] = max(row["load_id"] for row in all_rows)
     merged["is_detail"] = _is_current(clocks.get("is_detail"), merged["updated_at"])
     merged[SOURCES.name] = _written_clocks(merged, clocks)
@@ -113,6 +115,12 @@ def _take(values: Row, clocks: dict[str, Clock], row: Row, row_clocks: dict[str,
 def _tie(value: Any) -> tuple[bool, str]:
     """Decide between two values that are equally new, in a way that no order of arrival can change."""
     return (value is not None, value.isoformat() if isinstance(value, datetime) else repr(value))
+
+
+def _deleted_at(rows: Iterable[Row], fetched_at: datetime) -> datetime | None:
+    """Return when the run was last found to be gone, unless it was received again since: then it exists."""
+    latest: datetime | None = max(filter(None, (row.get("deleted_at") for row in rows)), default=None)
+    return latest if latest is not None and latest > fetched_at else None
 
 
 def _is_current(detail: Clock | None, updated_at: datetime | None) -> bool:

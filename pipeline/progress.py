@@ -14,10 +14,14 @@ _BAR_EVERY_S = 0.1
 
 @dataclass(slots=True)
 class Standing:
-    """How far a load is: IDs done of those asked, and what was met on the way; `note` is what keeps it waiting."""
+    """How far a load is: runs done of those asked for, and what was met on the way; `note` is what keeps it waiting.
 
-    asked: int
+    `asked` is null while nobody knows: `pages` of lists are being read.
+    """
+
+    asked: int | None
     done: int = 0
+    pages: int = 0
     retries: int = 0
     rate_limited: int = 0
     failed: int = 0
@@ -123,10 +127,12 @@ def open_progress(*, quiet: bool, stream: TextIO | None = None) -> Progress:
 
 def _line(standing: Standing, seconds: float) -> str:
     rate = standing.done / seconds if seconds > 0 else 0.0
-    parts = [f"{standing.done:,} of {standing.asked:,} runs", f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s"]
-    if rate > 0:
+    of = "" if standing.asked is None else f" of {standing.asked:,}"
+    parts = [f"{standing.done:,}{of} runs", f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s"]
+    if rate > 0 and standing.asked is not None:
         parts.append(f"{duration((standing.asked - standing.done) / rate)} left")
     for count, one, many in (
+        (standing.pages, "page", "pages"),
         (standing.retries, "retry", "retries"),
         (standing.rate_limited, "429", "429s"),
         (standing.failed, "failure", "failures"),

@@ -7,11 +7,13 @@ spreadsheet, or markup in a page.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from pipeline.errors import UsageError
@@ -190,10 +192,14 @@ def _whole_number_columns(relation: duckdb.DuckDBPyRelation) -> list[int]:
 
 
 def _write_csv(names: Sequence[str], rows: Iterable[Sequence[Any]], stream: TextIO) -> None:
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(map(no_formula, names))
-    for row in rows:
-        writer.writerow([no_formula(value) if isinstance(value, str) else _cell(value) for value in row])
+    # The writer puts into quotes what holds a part of its line end, and to a spreadsheet a bare \r ends a line as well.
+    line = io.StringIO()
+    writer = csv.writer(line, lineterminator="\r\n")
+    for cells in chain([names], rows):
+        writer.writerow([no_formula(value) if isinstance(value, str) else _cell(value) for value in cells])
+        stream.write(line.getvalue().removesuffix("\r\n") + "\n")
+        line.seek(0)
+        line.truncate()
 
 
 def no_formula(text: str) -> str:

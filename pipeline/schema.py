@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1: the first. 2: `deleted_at`."""
 
 CREDITS = pa.decimal128(18, 6)
 TIME = pa.timestamp("us", tz="UTC")
@@ -97,6 +98,8 @@ RUNS: tuple[Column, ...] = (
     Column("is_detail", FLAG, "Whether the by-ID detail of this very version has been read, not a list summary alone."),
     Column("fetched_at", TIME, "When its newest payload was received (of a replayed file: when that was saved)."),
     Column("load_id", TEXT, "The load that last wrote the row; see `loads`."),
+    Column("deleted_at", TIME, "When the API said that it has this run no more (404); the row stays as it last was. "
+           "Null while the API has it."),
 )  # fmt: skip
 
 RUNS_SCHEMA = _schema(RUNS)

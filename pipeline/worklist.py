@@ -79,6 +79,15 @@ class Worklist:
         rows = self._con.execute("SELECT kind, count(*) FROM ids WHERE done = 0 GROUP BY kind")
         return Counter({BY_OBJECT[kind]: count for kind, count in rows})
 
+    def count_open(self) -> int:
+        """Return how many open IDs there are."""
+        return sum(self.open_by_kind().values())
+
+    def open_among(self, run_ids: Iterable[str]) -> list[str]:
+        """Return those of the given IDs that are open."""
+        query = "SELECT 1 FROM ids WHERE run_id = ? AND done = 0"
+        return [run_id for run_id in run_ids if self._con.execute(query, (run_id,)).fetchone() is not None]
+
     def iter_open(self) -> Iterator[str]:
         """Yield the open IDs in the order given; what is marked meanwhile does not disturb it."""
         last = 0

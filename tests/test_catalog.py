@@ -24,7 +24,7 @@ RUNS = (
     "processor_version_id, processor_version, base_processor, base_version, file_id, file_name, file_type, file_pages, "
     "file_created_at, file_count, parse_run_id, batch_id, source, source_id, reviewed, edited, output_type, "
     "output_confidence, initial_output_type, reviewed_output_type, risk_level, processing_ms, page_count, metadata, "
-    "dashboard_url, is_detail, fetched_at, load_id"
+    "dashboard_url, is_detail, fetched_at, load_id, deleted_at"
 )
 CHARGES = (
     "run_id, kind, workspace_id, created_at, charged_kind, charged_id, charged_credits, product, unit, quantity, "

@@ -263,11 +263,19 @@ def test_a_reader_that_has_seen_enough_is_no_error(landed: Path) -> None:
 def test_reports_and_status_are_tables_that_say_what_to_know(landed: Path) -> None:
     credits = run("report", "credits", folder=landed).stdout
     assert [line.split() for line in credits.splitlines()[2:5]] == [
-        ["2026-11-02", "1.5", "1.5", "1"],
-        ["2026-11-03", "0.3", "0.3"],
+        ["2026-11-02", "1.5", "1.5", "██████████", "1"],
+        ["2026-11-03", "0.3", "0.3", "██"],
         ["total", "1.8", "1.8", "1"],
     ]
-    assert "Unknown is not zero: the API reports no usage for 1 run (1 classify_run)." in credits
+    assert (
+        "Unknown is not zero: nothing tells the credits of 1 run: 1 failed or cancelled, for which the API reports no "
+        "usage.\n"
+    ) in credits
+    assert " UTC; the newest run is of 2026-11-03.\n" in credits
+    assert (
+        "November 2026: 1.8 credits to 2026-11-03; too little to forecast from (0 of at least 2 whole weeks).\n"
+        in credits
+    )
     failures = run("report", "failures", folder=landed).stdout
     assert "ODD_REASON *" in failures
     assert "33.3 %" in failures

@@ -247,6 +247,37 @@ CASES: dict[str, Case] = {
         (line("exr_1", "4", "own"),
          line("pr_1", "2", "breakdown", caused_by="exr_1", product="parse_performance", quantity="1")),
     ),
+    "a run whose kind nothing tells is charged like any other": Case(
+        (Arrival({"id": "trr_1", "status": "PROCESSED", "usage": {"credits": 2}, "createdAt": MORNING}, True),),
+        ((None, "trr_1", None, None, None, Decimal(2), "own", date(2026, 11, 2), None),),
+    ),
+    "of two runs whose breakdowns both tell of a third, the first by ID has caused it": Case(
+        (detail("exr_2", usage(3, 5, entry("exr_2", 3), entry("pr_1", 2)), created="2026-11-01T00:00:00Z"),
+         detail("exr_1", usage(3, 6, entry("exr_1", 3), entry("pr_1", 3)))),
+        (line("exr_1", "3", "own"), line("exr_2", "3", "own", "2026-11-01"),
+         line("pr_1", "3", "breakdown", caused_by="exr_1")),
+    ),
+    "an entry that does not tell its credits leaves them to whoever does": Case(
+        (detail("exr_1", usage(3, 5, entry("exr_1", 3), {"object": "parse_run", "id": "pr_1"}), parseRunId="pr_1"),
+         detail("workflow_run_1", usage(5, 5, entry("pr_1", 2)), created="2026-11-01T00:00:00Z")),
+        (line("exr_1", "3", "own"), line("pr_1", "2", "workflow", "2026-11-01", caused_by="workflow_run_1")),
+    ),
+    "an edit run's total beyond its own line is inferred for the form detection that it caused": Case(
+        (summary("edr_1", usage(2, 3), file={"object": "file", "id": "file_1"}),),
+        (line("edr_1", "2", "own"),
+         ("form_detection_run", None, None, None, None, Decimal(1), "inferred", date(2026, 11, 2), "edr_1")),
+    ),
+    "nothing is inferred for a form detection of the same file whose own row tells its credits": Case(
+        (summary("edr_1", usage(2, 3), file={"object": "file", "id": "file_2"}),
+         detail("sgr_1", usage(1), created=None, file={"object": "file", "id": "file_2"})),
+        (line("edr_1", "2", "own"), line("sgr_1", "1", "own", None)),
+    ),
+    "a total beyond the own line without a parse run is inferred for one that is not known": Case(
+        (summary("exr_1", usage(3, 5)), summary("exr_2", usage(3, 4))),
+        (line("exr_1", "3", "own"), line("exr_2", "3", "own"),
+         ("parse_run", None, None, None, None, Decimal(2), "inferred", date(2026, 11, 2), "exr_1"),
+         ("parse_run", None, None, None, None, Decimal(1), "inferred", date(2026, 11, 2), "exr_2")),
+    ),
     "a kind of run that is not known yet is charged as it is told": Case(
         (detail("exr_1", usage(3, 5, entry("exr_1", 3), entry("trr_1", 2))),),
         (line("exr_1", "3", "own"), line("trr_1", "2", "breakdown", caused_by="exr_1")),
@@ -280,7 +311,8 @@ def read_ledger(folder: Path) -> dict[str, Counter[Line]]:
         for row in catalog.sql(f"SELECT {columns} FROM credit_ledger").fetchall():
             kind, run_id, *rest, cause, workspace_id = row
             assert workspace_id is None
-            number = int(run_id.rpartition("_")[2].partition("x")[0])
+            # A resource without an ID is of the case of the run that tells of it.
+            number = int((run_id or cause).rpartition("_")[2].partition("x")[0])
             found[names[number]][(kind, untagged(run_id, number), *rest, untagged(cause, number))] += 1
     return found
 
@@ -387,8 +419,11 @@ def test_a_line_is_of_the_workspace_of_its_resource_else_of_the_run_that_caused_
 def report(lake: LakeFiles) -> list[tuple[Any, ...]]:
     with Lake(lake.folder) as catalog:
         relation = catalog.credits()
-        assert relation.columns == ["day", "kind", "credits", "charged_runs", "inferred_credits", "unknown_runs"]
-        return relation.fetchall()
+        assert relation.columns == [
+            "day", "kind", "credits", "charged_runs", "inferred_credits", "unknown_runs", "unknown_unfinished",
+            "unknown_failed", "unknown_before_reporting", "unknown_not_reported", "data_as_of",
+        ]  # fmt: skip
+        return [row[:6] for row in relation.fetchall()]
 
 
 def test_credits_are_summed_by_day_and_kind_with_unknown_runs_apart(lake: LakeFiles) -> None:
@@ -412,9 +447,9 @@ def test_credits_are_summed_by_day_and_kind_with_unknown_runs_apart(lake: LakeFi
         (first, "classify_run", Decimal(2), 2, Decimal(0), 0),
         (first, "extract_run", Decimal(3), 2, Decimal(0), 1),
         (first, "parse_run", Decimal(4), 2, Decimal(2), 0),
-        (second, "extract_run", Decimal(0), 0, Decimal(0), 1),
+        (second, "extract_run", None, 0, Decimal(0), 1),
         (None, "parse_run", Decimal("1.5"), 1, Decimal(0), 1),
-        (None, "workflow_run", Decimal(0), 0, Decimal(0), 1),
+        (None, "workflow_run", None, 0, Decimal(0), 1),
     ]
 
 

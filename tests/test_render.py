@@ -4,8 +4,10 @@ import contextlib
 import csv
 import io
 import json
+from collections import defaultdict
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ import pytest
 
 from pipeline.defaults import FORMATS
 from pipeline.errors import UsageError
-from pipeline.render import plain, printable, shown, write_relation, write_table
+from pipeline.html import Page
+from pipeline.render import bar, plain, printable, shown, write_relation, write_table
 
 
 class Terminal(io.StringIO):
@@ -484,3 +487,104 @@ def test_shown_is_how_a_person_reads_it(value: Any, text: str) -> None:
 def test_plain_is_what_json_can_hold(value: Any, held: Any) -> None:
     assert plain(value) == held
     assert type(plain(value)) is type(held)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Spreadsheets, pages, bars
+
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", "-", '=HYPERLINK("x")']
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_a_text_cell_of_csv_cannot_become_a_formula(con: duckdb.DuckDBPyConnection, text: str) -> None:
+    relation = con.sql("SELECT $text AS a, [$text] AS list", params={"text": text})
+    lines = list(csv.reader(io.StringIO(written(relation, "csv"), newline="")))
+    assert lines[1][0] == f"'{text}"
+    assert lines[1][1].startswith("[")
+
+
+def test_a_line_end_within_a_cell_of_csv_begins_no_new_row(con: duckdb.DuckDBPyConnection) -> None:
+    relation = con.sql("SELECT $text AS a, 'end' AS b", params={"text": "x\r=1+1"})
+    assert written(relation, "csv") == 'a,b\n"x\r=1+1",end\n'
+
+
+def test_a_column_name_of_csv_cannot_become_a_formula(con: duckdb.DuckDBPyConnection) -> None:
+    assert written(con.sql('SELECT 1 AS "=1+1"'), "csv") == "'=1+1\n1\n"
+
+
+def test_numbers_and_harmless_text_stay_as_they_are_in_csv(con: duckdb.DuckDBPyConnection) -> None:
+    query = "SELECT -1 AS a, -0.5::DECIMAL(4, 2) AS b, -1e-7::DOUBLE AS c, '1-1' AS d, 'a=b' AS e, '' AS f, NULL AS g"
+    assert written_csv(con, query)[1] == ["-1", "-0.50", "-1e-07", "1-1", "a=b", "", ""]
+
+
+def test_json_and_parquet_leave_such_text_alone(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    assert written_json(con, "SELECT '=1+1' AS a") == [{"a": "=1+1"}]
+    assert written_parquet(con, "SELECT '=1+1' AS a", tmp_path / "a.parquet").to_pylist() == [{"a": "=1+1"}]
+
+
+class Cells(HTMLParser):
+    """Reads a page back: the text of each tag, and every tag and attribute that there is."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.texts: dict[str, list[str]] = defaultdict(list)
+        self.attributes: set[str] = set()
+        self._open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes |= {name for name, _ in attrs}
+        self._open.append(tag)
+        self.texts[tag].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._open and self._open.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if self._open:
+            self.texts[self._open[-1]][-1] += data
+
+
+HOSTILE = "</td></table><script>alert(1)</script><img src=x onerror='alert(1)'>&amp;\" \x1b[2J\u202e"
+
+
+def test_a_page_shows_what_comes_from_data_as_text_and_fetches_nothing(con: duckdb.DuckDBPyConnection) -> None:
+    relation = con.sql(f"SELECT $text AS text, 1234.5::DECIMAL(18, 6) AS \"{HOSTILE.replace(chr(34), chr(34) * 2)}\"",
+                       params={"text": HOSTILE})  # fmt: skip
+    stream = io.StringIO()
+    write_relation(relation, format="html", stream=stream, page=Page(f"A title {HOSTILE}", [f"A note {HOSTILE}"]))
+    page = Cells(stream.getvalue())
+    seen = printable(HOSTILE)
+    assert page.texts["td"] == [seen, "1,234.5"]
+    assert page.texts["th"] == ["text", seen]
+    assert page.texts["p"] == [f"A note {seen}"]
+    assert page.texts["h1"] == [f"A title {HOSTILE}"]
+    assert set(page.texts) == {
+        "html", "head", "meta", "title", "style", "body", "h1", "div", "table", "thead", "tbody", "tr", "th", "td", "p",
+    }  # fmt: skip
+    assert page.attributes == {"lang", "charset", "name", "content", "http-equiv", "tabindex", "scope", "class"}
+    assert "http://" not in stream.getvalue()
+    assert "url(" not in stream.getvalue()
+
+
+def test_a_page_holds_every_row(con: duckdb.DuckDBPyConnection) -> None:
+    page = Cells(written(con.sql("SELECT i AS n FROM range(12001) t(i) ORDER BY i"), "html"))
+    assert page.texts["td"] == [f"{number:,}" for number in range(12_001)]
+
+
+def test_notes_stand_below_a_markdown_table(con: duckdb.DuckDBPyConnection) -> None:
+    stream = io.StringIO()
+    write_relation(con.sql("SELECT 1 AS n"), format="markdown", stream=stream, page=Page("t", ["*Not* zero."]))
+    assert stream.getvalue() == "| n |\n| --- |\n| 1 |\n\n\\*Not\\* zero.\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "most", "drawn"),
+    [
+        (10, 10, "██████████"), (5, 10, "█████"), (Decimal("0.05"), Decimal(1), "▌"), (0.0001, 1.0, "▏"),
+        (12, 10, "██████████"), (0, 10, ""), (None, 10, ""), (-1, 10, ""), (1, 0, ""), (0.33, 1.0, "███▎"),
+    ],
+)  # fmt: skip
+def test_a_bar_is_as_long_as_its_value(value: Any, most: Any, drawn: str) -> None:
+    assert bar(value, most) == drawn

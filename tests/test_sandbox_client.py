@@ -10,33 +10,11 @@ import httpx
 import pytest
 from extend_ai import types as vendor
 from extend_ai.core.api_error import ApiError
-from sandbox_strict import Problem, problems
+from sandbox_strict import MISREAD_BY_CLIENT, MODELS, problems, unexpected
 
 from pipeline.kinds import KINDS, Kind
 from pipeline.sandbox.server import SandboxServer, serve
 from pipeline.sandbox.world import World
-
-MODELS = {kind.object: "".join(part.capitalize() for part in kind.object.split("_")) for kind in KINDS}
-
-DELIBERATE = {
-    # Undocumented statuses: the API calls its statuses an open set.
-    "ClassifyRun.status", "ExtractRun.status", "SplitRun.status", "ParseRun.status", "WorkflowRun.status",
-    "EditRun.status", "VerifyRun.status", "FormDetectionRun.status",
-    "ClassifyRunSummary.status", "ExtractRunSummary.status", "SplitRunSummary.status", "ParseRunSummary.status",
-    "WorkflowRunSummary.status", "EditRunSummary.status", "VerifyRunSummary.status",
-    # A verify run has a line of its own, but the client's list of chargeable objects does not name it.
-    "RunUsageBreakdownEntry.object",
-    # Its types say that these always have a file. The client's own text says that a verify run's is null once the
-    # file was deleted; the other two have none where it could not be downloaded.
-    "VerifyRun.file", "VerifyRunSummary.file", "ParseRun.file", "ParseRunSummary.file", "EditRun.file",
-    "EditRunSummary.file", "FileSummary",
-}  # fmt: skip
-"""Where the sandbox deliberately goes beyond what the client's types know. There is nothing else."""
-
-MISREAD_BY_CLIENT = {
-    "ExtractRun.output", "ExtractRun.initial_output", "ExtractRun.reviewed_output", "ExtractConfigJson",
-}  # fmt: skip
-"""Of a run with a legacy config, the client takes config and output for the newer shape, though its types hold both."""
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +32,6 @@ def server(world: World) -> Iterator[SandboxServer]:
 def client(server: SandboxServer) -> Iterator[extend_ai.Extend]:
     with httpx.Client(timeout=20) as transport:
         yield extend_ai.Extend(token=server.key, base_url=server.base_url, httpx_client=transport)
-
-
-def unexpected(found: list[Problem]) -> list[Problem]:
-    return [problem for problem in found if problem[0] not in DELIBERATE]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)

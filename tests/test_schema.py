@@ -15,7 +15,7 @@ RUN_COLUMNS = (
     "processor_version_id, processor_version, base_processor, base_version, file_id, file_name, file_type, file_pages, "
     "file_created_at, file_count, parse_run_id, batch_id, source, source_id, reviewed, edited, output_type, "
     "output_confidence, initial_output_type, reviewed_output_type, risk_level, processing_ms, page_count, metadata, "
-    "dashboard_url, is_detail, fetched_at, load_id"
+    "dashboard_url, is_detail, fetched_at, load_id, deleted_at"
 )
 
 TIMES = [
@@ -27,6 +27,7 @@ TIMES = [
     "reviewed_at",
     "file_created_at",
     "fetched_at",
+    "deleted_at",
 ]
 WHOLE_NUMBERS = ["file_pages", "file_count", "processing_ms", "page_count"]
 FLAGS = ["reviewed", "edited", "is_detail"]
@@ -51,7 +52,7 @@ def types_by_hand() -> dict[str, str]:
 def test_runs_has_the_columns_of_the_issue_in_its_order() -> None:
     assert ", ".join(schema.RUNS_SCHEMA.names) == RUN_COLUMNS
     assert ", ".join(schema.RUN_COLUMNS) == RUN_COLUMNS
-    assert len(schema.RUNS_SCHEMA.names) == 45
+    assert len(schema.RUNS_SCHEMA.names) == 46
 
 
 def test_every_column_of_runs_has_its_declared_type() -> None:

@@ -14,6 +14,7 @@ from pipeline.html import Page
 from pipeline.layout import write_notes
 from pipeline.render import write_relation
 from pipeline.reports.credit_questions import costliest_question, daily_question, unknown_question, wasted_question
+from pipeline.reports.dimensions import TIMES
 from pipeline.reports.failure_questions import changes_question, messages_question
 from pipeline.reports.failure_questions import failures_question as of_failures
 from pipeline.reports.failure_questions import latency_question as of_latency
@@ -67,7 +68,7 @@ def write_credits(lake: Lake, arguments: argparse.Namespace, stream: TextIO) -> 
         _write_rows(lake, question, arguments, stream)
     elif arguments.show == "totals":
         window = _window(lake, arguments)
-        credit_summary.write_credits(lake, question, stream, window=window)
+        credit_summary.write_credits(lake, question, stream, window=window, where=arguments.where)
         forecast = None if arguments.compare else lake.forecast(where=arguments.where)
         if forecast is not None:
             stream.write(f"{credit_summary.forecast_line(forecast)}\n")
@@ -90,7 +91,7 @@ def _write_rows(lake: Lake, question: Question, arguments: argparse.Namespace, s
     notes = [credit_summary.freshness(lake)]
     if arguments.show == "totals" and arguments.format in _FOR_READING:
         rows = relation.to_arrow_table().to_pylist()
-        notes = credit_summary.credit_notes(lake, rows, _window(lake, arguments)) if rows else notes
+        notes = credit_summary.credit_notes(lake, rows, _window(lake, arguments), arguments.where) if rows else notes
     title = {"totals": "Credits", "runs": "Costliest runs", "files": "Costliest files", "wasted": "Wasted credits"}
     page = Page(title.get(arguments.show, "Runs with unknown credits"), notes)
     write_relation(relation, format=arguments.format, stream=stream, page=page)
@@ -103,7 +104,8 @@ def _write_forecast(lake: Lake, arguments: argparse.Namespace, stream: TextIO) -
         return
     rows = [] if forecast is None else [asdict(forecast)]
     relation = lake.con.from_arrow(pa.Table.from_pylist(rows, schema=_FORECAST))
-    page = Page("Forecast of the month's credits", [] if forecast is None else [credit_summary.forecast_line(forecast)])
+    told = [] if forecast is None else [credit_summary.forecast_line(forecast)]
+    page = Page("Forecast of the month's credits", [*told, credit_summary.freshness(lake)])
     write_relation(relation, format=arguments.format, stream=stream, page=page)
 
 
@@ -146,7 +148,7 @@ def write_failures(lake: Lake, arguments: argparse.Namespace, stream: TextIO) ->
         return
     parts = {
         "rates": ("", _write_rates),
-        "trend": ("\nBy week:\n\n", _write_trend),
+        "trend": ("\nThe trend:\n\n", _write_trend),
         "changes": ("\nWhat changed:\n\n", _write_changes),
         "messages": ("\nMessages, those that differ in numbers, IDs and names as one:\n\n", _write_messages),
     }
@@ -166,7 +168,8 @@ def _write_rates(lake: Lake, arguments: argparse.Namespace, stream: TextIO) -> N
 
 def _write_trend(lake: Lake, arguments: argparse.Namespace, stream: TextIO) -> None:
     window = lake.window(arguments.since, arguments.until)
-    failure_summary.write_trend(lake, stream, window=window, where=arguments.where)
+    time = next((name for name in _by(arguments) if name in TIMES), "week")
+    failure_summary.write_trend(lake, stream, time=time, window=window, where=arguments.where)
 
 
 def _write_changes(lake: Lake, arguments: argparse.Namespace, stream: TextIO) -> None:
@@ -177,7 +180,8 @@ def _write_changes(lake: Lake, arguments: argparse.Namespace, stream: TextIO) ->
 
 def _write_messages(lake: Lake, arguments: argparse.Namespace, stream: TextIO) -> None:
     window = lake.window(arguments.since, arguments.until)
-    question = messages_question(("kind",), most=arguments.most, window=window, where=arguments.where)
+    by = _by(arguments, ("kind",)) if arguments.show == "messages" else ("kind",)
+    question = messages_question(by, most=arguments.most, window=window, where=arguments.where)
     failure_summary.write_messages(lake.answer(question), stream)
 
 

@@ -43,6 +43,7 @@ def add_fetch(commands: Commands) -> None:
         "  pipeline fetch clr_Xj8mK2pL9nR4vT7qY5wZ exr_abc123\n"
         "  pipeline fetch --from export.csv --column extract_run --qps 25\n"
         "  psql -At -c 'SELECT run_id FROM jobs' | pipeline fetch --from -\n"
+        "  pipeline fetch --from ids.txt --details none\n"
         "  pipeline fetch --from ids.txt --dry-run",
     )
     parser.add_argument("ids", nargs="*", metavar="ID", help="run IDs; kinds may be mixed")
@@ -53,6 +54,13 @@ def add_fetch(commands: Commands) -> None:
         help="a file of IDs: text (one a line, # comments), CSV, TSV or Parquet by its ending; - is standard input",
     )
     parser.add_argument("--column", help="the column that holds the IDs (else run_id, else id)")
+    parser.add_argument(
+        "--details",
+        choices=("none", "all"),
+        default="all",
+        help="none: summaries are enough (status, reason, credits, times), and are taken from lists where that takes "
+        "fewer requests than asking run by run (%(default)s)",
+    )
     parser.add_argument("--refresh", action="store_true", help="ask again also for what the lake has finished")
     parser.add_argument(
         "--dry-run", action="store_true", help="say how many requests and how long, and ask for nothing"
@@ -112,7 +120,13 @@ def run_fetch(arguments: argparse.Namespace) -> int:
     names = {None: "arguments", "-": "standard input"}
     source = names.get(arguments.source, arguments.source)
     return _fetch(
-        arguments, found, command="fetch", source=source, refresh=arguments.refresh, dry_run=arguments.dry_run
+        arguments,
+        found,
+        command="fetch",
+        source=source,
+        details=arguments.details == "all",
+        refresh=arguments.refresh,
+        dry_run=arguments.dry_run,
     )
 
 
@@ -178,6 +192,7 @@ def _fetch(
     *,
     command: str,
     source: str,
+    details: bool = True,
     refresh: bool,
     dry_run: bool = False,
 ) -> int:
@@ -188,6 +203,7 @@ def _fetch(
     options = FetchOptions(
         qps=arguments.qps,
         concurrency=arguments.concurrency,
+        details=details,
         refresh=refresh,
         consume_verify_results=arguments.consume_verify_results,
         keep_raw=not arguments.no_raw,
@@ -210,10 +226,15 @@ def _fetch(
 
 
 def _print_plan(plan: Plan, options: FetchOptions, lake: LakeFiles) -> None:
-    print(f"{plan.requested:,} distinct IDs: {plan.requests:,} to ask for, ", end="")
+    print(f"{plan.requested:,} distinct IDs: {sum(plan.to_fetch.values()):,} to ask for, ", end="")
     print(f"{plan.skipped:,} already finished in {lake.folder}, {plan.invalid:,} that cannot be asked for")
     for kind, count in plan.to_fetch.items():
-        print(f"  {kind.object:<20} {count:>10,}  GET {kind.path}/…")
+        listings = [each for each in plan.listings if each.kind is kind]
+        for each in listings:
+            pages = f"{each.pages:,} page{'s' * (each.pages != 1)}{'' if each.filters else ' or more'}"
+            print(f"  {kind.object:<20} {each.wanted:>10,}  GET {kind.path}  ({each.label}: {pages})")
+        if rest := count - sum(each.wanted for each in listings):
+            print(f"  {kind.object:<20} {rest:>10,}  GET {kind.path}/…")
     if plan.requests:
         print(
             f"at least {plan.requests:,} requests, {duration(plan.requests / options.qps)} at {options.qps:g} a second"

@@ -10,10 +10,11 @@ import argparse
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pipeline import defaults
 from pipeline.progress import Progress, open_progress
@@ -44,20 +45,25 @@ def add_command(
 
 
 def add_fetching_options(parser: argparse.ArgumentParser) -> None:
-    """Add how to reach the API, and how fast to ask."""
+    """Add what fetching by ID can be told."""
     parser.add_argument(
         "--consume-verify-results",
         action="store_true",
         help="read verify runs (vr_…) by ID too, though the first reading can destroy the result",
     )
     parser.add_argument(
+        "--workspace", metavar="ws_…", help="the workspace, for an organization-wide key (EXTEND_WORKSPACE_ID)"
+    )
+    add_asking_options(parser)
+
+
+def add_asking_options(parser: argparse.ArgumentParser) -> None:
+    """Add where the API is, how fast to ask, and where what comes lands."""
+    parser.add_argument(
         "--qps", type=float, default=defaults.QPS, help="requests a second at the most (%(default)g, pay-as-you-go)"
     )
     parser.add_argument(
         "--concurrency", type=int, default=defaults.CONCURRENCY, help="requests under way at once (%(default)s)"
-    )
-    parser.add_argument(
-        "--workspace", metavar="ws_…", help="the workspace, for an organization-wide key (EXTEND_WORKSPACE_ID)"
     )
     parser.add_argument("--region", help="us, us2 or eu (EXTEND_REGION; else us)")
     parser.add_argument("--base-url", metavar="URL", help="another address of the API (EXTEND_BASE_URL)")
@@ -114,6 +120,23 @@ def showing_progress(*, quiet: bool) -> Iterator[Progress]:
     finally:
         progress.close()
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def stopping_on_signals(stopping: threading.Event) -> Iterator[None]:
+    """Let SIGTERM and Ctrl-C set an event meanwhile, and nothing else; a second one does as it did before."""
+    before: dict[int, Any] = {}
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        stopping.set()
+        signal.signal(number, before[number])
+
+    before |= {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def warn(message: str) -> None:

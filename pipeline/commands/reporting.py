@@ -83,7 +83,7 @@ def _add_failures(reports: Commands) -> None:
         reports,
         "failures",
         run_report_failures,
-        "failed runs by kind and reason or as you say, with the rate and its 95 %% interval; what changed",
+        "failed runs by kind and reason or as you say, with the rate and its interval; what changed",
         more="The rate is failed ÷ (processed + failed); a reason that the vendor does not document is marked.\n"
         "What changed: two windows beside each other; Fisher's exact test, corrected for how many were looked at.",
         examples="  pipeline report failures --by processor,version --since 2026-11\n"
@@ -96,8 +96,8 @@ def _add_failures(reports: Commands) -> None:
         "--show",
         choices=("all", "rates", "trend", "changes", "messages"),
         default="all",
-        help="rates; the trend by week; what changed since the window before (if none is given: 7 days); messages, "
-        "alike ones as one (%(default)s; in other formats than a table: rates)",
+        help="rates; the trend by week (--by day or month); what changed since the window before (if none is given: 7 "
+        "days); messages, alike ones as one (%(default)s; in other formats than a table: rates)",
     )
     parser.add_argument(
         "--most", type=_count, default=10, metavar="N", help="how many changes or messages (%(default)s)"

@@ -36,8 +36,10 @@ def add_sandbox(commands: Commands) -> None:
         run_sandbox,
         "serve a made-up organization on this machine, as the API would",
         more="Prints the two export lines that point any client at it, and serves until Ctrl-C. The key followed by\n"
-        "-org is organization-wide and needs a workspace.",
+        "-org is organization-wide and needs a workspace. With --live, runs appear, finish, are\n"
+        "reviewed and deleted while it serves.",
         examples="  pipeline sandbox --port 8900\n  pipeline sandbox --runs 20000 --limit 10 --faults 0.2\n"
+        "  pipeline sandbox --port 8900 --live 5\n"
         "  curl -H 'Authorization: Bearer sandbox' -H 'x-extend-api-version: 2026-02-09' \\\n"
         "       http://127.0.0.1:8900/classify_runs",
     )
@@ -48,6 +50,13 @@ def add_sandbox(commands: Commands) -> None:
     parser.add_argument("--limit", type=float, default=0.0, help="requests a second before it answers 429 (no limit)")
     parser.add_argument(
         "--faults", type=float, default=0.0, metavar="SHARE", help="share of faulty answers, 0 to 1 (0)"
+    )
+    parser.add_argument(
+        "--live",
+        type=float,
+        default=0.0,
+        metavar="EVENTS_A_SECOND",
+        help="how many runs a second appear, finish, are reviewed or deleted meanwhile (none)",
     )
 
 
@@ -71,5 +80,6 @@ def run_sandbox(arguments: argparse.Namespace) -> int:
         key=arguments.key,
         limit_qps=arguments.limit,
         fault_share=arguments.faults,
+        events_a_second=arguments.live,
     )
     return 0

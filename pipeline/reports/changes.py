@@ -59,7 +59,9 @@ def find_changes(rows: Iterable[Counts]) -> list[Change]:
         Change(*row, _carried(row[2], all_before, row[4], all_after), p, corrected)
         for row, p, corrected in zip(values, ps, holm(ps), strict=True)
     ]
-    changes.sort(key=lambda change: (change.p, -abs(change.carried or 0), change.dimension, change.value or ""))
+    changes.sort(
+        key=lambda change: (round(change.p, 9), -abs(change.carried or 0), change.dimension, change.value or "")
+    )
     total = Change(*whole, _carried(whole[2], all_before, whole[4], all_after), fisher_exact(*whole[2:]), None)
     return [total, *changes]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import duckdb
@@ -25,16 +26,13 @@ def check_condition(text: str) -> str:
     DuckDB's own parser decides. A second statement, a clause after the condition, and a subquery (which could read
     files) are refused; so is a parameter, for which there is no value.
     """
-    with duckdb.connect() as con:
-        query = f"SELECT * FROM asked WHERE (\n{text}\n)"  # noqa: S608 — to be parsed, not run
-        (found,) = con.execute("SELECT json_serialize_sql($query)", {"query": query}).fetchall()
-    parsed = json.loads(found[0])
-    if parsed["error"]:
-        raise UsageError(f"--where {text!r}: not a condition in SQL ({parsed['error_message']})")
+    parsed = _parse(text, f"(\n{text}\n)")
     statements = parsed["statements"]
     node = statements[0]["node"] if len(statements) == 1 else {}
     if node.get("type") != "SELECT_NODE" or any(node.get(part) != plain for part, plain in _PLAIN.items()):
         raise UsageError(f"--where {text!r}: more than a condition; write what would stand behind WHERE, and no more")
+    # In parentheses nothing at all would do, and out of them what closes them early does not.
+    _parse(text, text)
     classes = set(_iter_classes(node["where_clause"]))
     if "SUBQUERY" in classes:
         raise UsageError(f"--where {text!r}: no subqueries here; ask such a question with `pipeline sql`")
@@ -43,7 +41,17 @@ def check_condition(text: str) -> str:
     return text
 
 
-def _iter_classes(node: Any) -> Any:
+def _parse(text: str, condition: str) -> dict[str, Any]:
+    query = f"SELECT * FROM asked WHERE {condition}"  # noqa: S608 — to be parsed, not run
+    with duckdb.connect() as con:
+        ((found,),) = con.execute("SELECT json_serialize_sql($query)", {"query": query}).fetchall()
+    parsed: dict[str, Any] = json.loads(found)
+    if parsed["error"]:
+        raise UsageError(f"--where {text!r}: not a condition in SQL ({parsed['error_message']})")
+    return parsed
+
+
+def _iter_classes(node: Any) -> Iterator[str]:
     if isinstance(node, dict):
         if "class" in node:
             yield node["class"]

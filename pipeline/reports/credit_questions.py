@@ -31,7 +31,7 @@ def credits_question(
 
 def costliest_question(what: str, *, most: int, window: Window, where: str | None = None) -> Question:
     """Ask for the costliest `runs` or `files`."""
-    return ask_credits(f"costliest_{what}", (), window=window, where=where, params={"most": most})
+    return ask_credits(f"costliest_{what}", None, window=window, where=where, params={"most": most})
 
 
 def wasted_question(by: By = ("kind",), *, window: Window, where: str | None = None) -> Question:
@@ -46,4 +46,4 @@ def unknown_question(by: By = ("kind",), *, window: Window, where: str | None = 
 
 def daily_question(*, where: str | None = None) -> Question:
     """Ask for credits by day, of all days."""
-    return ask_credits("daily_credits", (), window=Window(), where=where)
+    return ask_credits("daily_credits", None, window=Window(), where=where)

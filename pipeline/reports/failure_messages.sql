@@ -15,20 +15,20 @@ WITH failed AS (
 folded AS (
     SELECT
         *,
+        -- From the inside out: UUIDs, quoted text, file names, IDs (exr_…, file_…; long hexadecimal ones), numbers.
         regexp_replace(
             regexp_replace(
                 regexp_replace(
                     regexp_replace(
                         regexp_replace(
                             unnamed,
-                            '[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}', '<id>', 'g'
+                            '[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}', '<id>', 'g'
                         ),
-                        -- IDs of the API (exr_…, file_…), and long words of letters and digits mixed.
-                        '\b[a-z]+(_[a-z]+)*_[A-Za-z0-9-]*[0-9A-Z][A-Za-z0-9-]*\b|\b[0-9A-Fa-f]*[0-9][0-9A-Fa-f]{11,}\b', '<id>', 'g'
+                        '"[^"]*"|“[^”]*”|\B''[^'']*''\B|`[^`]*`', '<name>', 'g'
                     ),
-                    '"[^"]*"|“[^”]*”|\B''[^'']*''\B|`[^`]*`', '<name>', 'g'
+                    '\b[\w.-]+\.(pdf|docx?|xlsx?|pptx?|png|jpe?g|tiff?|csv|txt|html?|eml|heic|zip)\b', '<file>', 'gi'
                 ),
-                '\b[\w.-]+\.(pdf|docx?|xlsx?|pptx?|png|jpe?g|tiff?|csv|txt|html?|eml|heic|zip)\b', '<file>', 'gi'
+                '\b[a-z]+(_[a-z]+)*_[\w-]*[0-9A-Z][\w-]*|\b[0-9A-Fa-f]*[0-9][0-9A-Fa-f]{11,}\b', '<id>', 'g'
             ),
             '[0-9]+([.,:][0-9]+)*', '<n>', 'g'
         ) AS pattern

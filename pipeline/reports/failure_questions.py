@@ -25,7 +25,7 @@ def changes_question(*, window: Window, where: str | None = None) -> Question:
     """Ask for what `find_changes` needs: counts in a window and in the one before it."""
     before = window.before()
     both = Window(before.since, window.until)
-    return ask_runs("failure_windows", (), window=both, where=where, params={"turn": window.since})
+    return ask_runs("failure_windows", None, window=both, where=where, params={"turn": window.since})
 
 
 def latency_question(by: By = ("kind",), *, window: Window, where: str | None = None) -> Question:

@@ -40,6 +40,12 @@ _RUNS = """
         FROM runs
     """
 _MONTH = re.compile(r"\d{4}-\d\d")
+_TOKENS = re.compile(
+    r"[eE]'(?:\\.|''|[^'\\])*'|'(?:''|[^'])*'|\"(?:\"\"|[^\"])*\"|--[^\n]*|/\*.*?\*/|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$"
+    r"|\$(?P<name>\w+)",
+    re.DOTALL,
+)
+"""Where a `$name` is a parameter, and not within text, a quoted name or a comment."""
 _COMMENTS = re.compile(r"\A((?:--[^\n]*\n)*)")
 
 
@@ -52,10 +58,8 @@ class Question:
 
     def as_sql(self) -> str:
         """Return the query with the values written into it, to be taken further by hand: `pipeline sql -` reads it."""
-        return re.sub(
-            r"\$([a-z_0-9]+)\b",
-            lambda found: literal(self.params[found[1]]) if found[1] in self.params else found[0],
-            self.query,
+        return _TOKENS.sub(
+            lambda found: literal(self.params[found["name"]]) if found["name"] in self.params else found[0], self.query
         )
 
 
@@ -96,11 +100,11 @@ def as_date(value: date | datetime | str | None, option: str) -> date | None:
 
 
 def ask_credits(
-    name: str, by: By, *, window: Window, where: str | None = None, compare: bool = False,
+    name: str, by: By | None, *, window: Window, where: str | None = None, compare: bool = False,
     params: Mapping[str, Any] | None = None,
 ) -> Question:  # fmt: skip
     """Return a question to `credit_lines`. With `compare`, rows of the window before are there too, moved into it."""
-    dimensions = choose(by, OF_CREDITS) if by else Dimensions(())
+    dimensions = Dimensions(()) if by is None else choose(by, OF_CREDITS)
     bound = {"since": window.since, "until": window.until, "days_back": 0}
     if compare:
         bound |= {"since": window.before().since, "days_back": window.days, "turn": window.since}
@@ -112,11 +116,11 @@ def ask_credits(
 
 
 def ask_runs(
-    name: str, by: By, *, window: Window, where: str | None = None,
+    name: str, by: By | None, *, window: Window, where: str | None = None,
     params: Mapping[str, Any] | None = None,
 ) -> Question:  # fmt: skip
     """Return a question to `runs`, whose day is that of their creation (of a workflow run, else of its first run)."""
-    dimensions = choose(by, OF_RUNS) if by else Dimensions(())
+    dimensions = Dimensions(()) if by is None else choose(by, OF_RUNS)
     return _ask(
         name, _RUNS, "created_on", dimensions, where, {"since": window.since, "until": window.until, **(params or {})}
     )
@@ -138,7 +142,8 @@ def _ask(
     text = f"asked AS (\n    SELECT\n        *{columns}\n    FROM ({rows}){filtered}\n)"
     query = f"{comments}WITH {text},\n{body[5:]}" if body.startswith("WITH ") else f"{comments}WITH {text}\n{body}"
     bound = {**params, **dimensions.params}
-    return Question(query, {key: value for key, value in bound.items() if re.search(rf"\${key}\b", query)})
+    used = {found["name"] for found in _TOKENS.finditer(query)}
+    return Question(query, {key: value for key, value in bound.items() if key in used})
 
 
 def _split_comments(text: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ import json
 import socket
 import struct
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -19,7 +19,7 @@ from pipeline.kinds import API_VERSION, KINDS, Kind
 
 from .faults import Faults
 from .limits import Hint, TokenBucket, retry_headers
-from .listing import InvalidRequestError, Listing
+from .listing import InvalidRequestError, Listing, ParseOrder
 from .model import Run, instant
 from .results import iter_parse_chunks
 from .world import Payload, World
@@ -71,7 +71,9 @@ class SandboxApp:
     """Serve a world: `key` reaches its first workspace, `key` + `-org` all, with the workspace's header.
 
     `asked` counts by-ID requests by run ID, whatever came of them; `answered` complete and correct answers to them.
-    `removed_lists` names kinds (`edit_run`) whose list endpoint is gone; `faults` may be changed while it runs.
+    `asked_lists` counts list requests by path. `removed_lists` names kinds (`edit_run`) whose list endpoint is gone;
+    `on_request` is called with each request's path before its answer is made, in the server's own thread, which serves
+    nothing meanwhile. These two and `faults` may be changed while it runs. What shapes the lists is said at `Listing`.
     """
 
     def __init__(
@@ -85,6 +87,10 @@ class SandboxApp:
         largest_page: int = 100,
         compress: bool = False,
         removed_lists: Collection[str] = (),
+        short_pages: bool = True,
+        parse_order: ParseOrder = "scattered",
+        token_life: int | None = None,
+        on_request: Callable[[str], None] | None = None,
     ) -> None:
         self.world = world
         self.key = key
@@ -93,9 +99,13 @@ class SandboxApp:
         self.retry_after: Hint = retry_after
         self.compress = compress
         self.removed_lists = frozenset(removed_lists)
+        self.on_request = on_request
         self.bucket = TokenBucket(limit_qps)
-        self.listing = Listing(world, largest_page=largest_page)
+        self.listing = Listing(
+            world, largest_page=largest_page, short_pages=short_pages, parse_order=parse_order, token_life=token_life
+        )
         self.asked: Counter[str] = Counter()
+        self.asked_lists: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self.requests = 0
         self.rate_limited = 0
@@ -105,6 +115,8 @@ class SandboxApp:
         if scope["type"] != "http":
             return
         request = self._read(scope, receive, send)
+        if self.on_request is not None:
+            self.on_request(scope["path"])
         try:
             workspace = self._admit(request)
             faults = self.faults
@@ -122,6 +134,8 @@ class SandboxApp:
         run_id = place[1] if len(place) == 2 and place[0] in _BY_PATH else None
         if run_id is not None and scope["method"] == "GET":
             self.asked[run_id] += 1
+        elif len(place) == 1 and place[0] in _BY_PATH and scope["method"] == "GET":
+            self.asked_lists[f"/{place[0]}"] += 1
         connection = scope.get("extensions", {}).get("sandbox.connection", {})
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
         return _Request(

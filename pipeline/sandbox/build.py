@@ -29,7 +29,7 @@ from .wishes import PROCESSORS, RANDOM_REASON, Wish, all_wishes, reasons_of, wis
 _DAYS = [FIRST_DAY + timedelta(days=n) for n in range((LAST_DAY - FIRST_DAY).days + 1)]
 _WEEKDAY = (1.0, 1.15, 1.1, 1.05, 0.9, 0.3, 0.2)
 _HOURS = [(hour, 6.0 if 8 <= hour < 18 else 1.0) for hour in range(24)]
-_FAMILIES = (
+FAMILIES = (
     ("classify_run", 26.0), ("extract_run", 27.0), ("split_run", 6.0), ("parse_run", 15.0), ("workflow_run", 11.0),
     ("edit_run", 6.0), ("verify_run", 6.0), ("form_detection_run", 3.0),
 )  # fmt: skip
@@ -50,20 +50,28 @@ _SOURCES = {
 
 
 class Builder:
-    """Make families of runs in one stream of chance; `runs` holds them all by ID, the deleted ones too."""
+    """Make families of runs in one stream of chance; `runs` holds them all by ID, the deleted ones too.
 
-    def __init__(self, seed: int) -> None:
+    `like` is another builder whose workspaces, processors and batches are this one's too.
+    """
+
+    end: ClassVar[datetime] = END
+    """No run is made later."""
+
+    def __init__(self, seed: int, *, like: Builder | None = None) -> None:
         self.dice = Dice(seed)
         self.runs: dict[str, Run] = {}
-        self.batches: dict[str, Batch] = {}
-        self.workspaces: tuple[Workspace, ...] = tuple(build_workspace(self.dice) for _ in range(2))
-        self._open: dict[tuple[str, str], list[Batch]] = {}
+        self.batches: dict[str, Batch] = like.batches if like else {}
+        self.workspaces: tuple[Workspace, ...] = (
+            like.workspaces if like else tuple(build_workspace(self.dice) for _ in range(2))
+        )
+        self._open: dict[tuple[str, str], list[Batch]] = like._open if like else {}
         self._parsed: dict[str, list[Run]] = {space.workspace_id: [] for space in self.workspaces}
         self._living = 0
         grown = [1 + 2.5 * n / len(_DAYS) for n in range(len(_DAYS))]
         self._days = [(day, grown[n] * _WEEKDAY[day.weekday()]) for n, day in enumerate(_DAYS)]
         self._weight = sum(weight for _, weight in self._days)
-        for space in self.workspaces:
+        for space in () if like else self.workspaces:
             self._add_batches(space)
 
     def fill(self, runs: int) -> None:
@@ -72,7 +80,7 @@ class Builder:
             if self._living + _LARGEST_FAMILY <= runs:
                 self._add_family(wish)
         while self._living + _LARGEST_FAMILY <= runs:
-            self._add_family(Wish(self.dice.weighted(_FAMILIES)))
+            self._add_family(Wish(self.dice.weighted(FAMILIES)))
         while self._living < runs:
             self._add_family(wish_for("parse_run", "plain"))
 
@@ -82,15 +90,19 @@ class Builder:
         wished = bool(wish.tags or wish.status)
         space = self.workspaces[0 if wished or self.dice.chance(0.85) else 1]
         at = self._draw_time(wish)
+        family = self._family(wish, space, at)
+        for run in family:
+            gone = ("deleted" in wish.tags and run is family[0]) or (not wished and self.dice.chance(0.012))
+            run.deleted = run.deleted or gone
+            self._keep(run)
+
+    def _family(self, wish: Wish, space: Workspace, at: datetime) -> list[Run]:
         if wish.kind in PROCESSORS:
             family = self._processor_family(wish, space, at)
         else:
             family = self._FAMILY_OF[wish.kind](self, wish, space, at)
         self._set_legacy(family, space, wish)
-        for run in family:
-            gone = ("deleted" in wish.tags and run is family[0]) or (not wished and self.dice.chance(0.012))
-            run.deleted = run.deleted or gone
-            self._keep(run)
+        return family
 
     def _keep(self, run: Run) -> None:
         self.runs[run.run_id] = run
@@ -123,7 +135,7 @@ class Builder:
         pool = self._parsed[space.workspace_id]
         shared = self.dice.pick(pool) if mode == "reused" and pool and file is None else None
         if shared is not None:
-            at = min(max(at, shared.created_at) if wish.day else self._after(shared.created_at, 5 * 86_400), END)
+            at = min(max(at, shared.created_at) if wish.day else self._after(shared.created_at, 5 * 86_400), self.end)
         file = file or (shared.files[0] if shared else self._draw_file(at))
         run = self._run(wish.kind, wish, space, at, file)
         run.workflow_run_id = workflow
@@ -333,7 +345,7 @@ class Builder:
 
     def _after(self, at: datetime, most_s: int) -> datetime:
         """Return a time up to so many seconds later, never after the end of the world."""
-        return min(at + timedelta(seconds=self.dice.share() * most_s), END)
+        return min(at + timedelta(seconds=self.dice.share() * most_s), self.end)
 
     def _draw_file(self, at: datetime, *, only: str | None = None) -> File:
         dice = self.dice

@@ -17,7 +17,7 @@ CHARGES_FROM = date(2026, 6, 10)
 FIRST_DAY = date(2025, 8, 18)
 LAST_DAY = date(2026, 11, 20)
 END = datetime(2026, 11, 20, 23, 59, 59, tzinfo=UTC)
-"""Nothing in the world happens later: the sandbox never looks at the real clock."""
+"""Nothing in a world as it is made happens later: it never looks at the real clock. Only life (see `life`) does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,10 @@ class Run:
     seed: int
     precision: int
     """Decimal places of the seconds in this run's times: 0, 3 or 6."""
+    updated_precision: int | None = None
+    """Those of `updated_at`, and of what is told from it, where life changed a run of the world as it was made."""
+    live: bool = False
+    """Made by life, while the world is served: it begins as soon as it is created, so that no time is yet to come."""
     files: tuple[File, ...] = ()
     version: Version | None = None
     source: str = "API"

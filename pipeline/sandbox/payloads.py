@@ -59,7 +59,7 @@ def _common(run: Run, runs: Mapping[str, Run], shape: str) -> Payload:
     payload.update(optional if nulls else {name: value for name, value in optional.items() if value is not None})
     payload.update(_processor(run))
     payload["createdAt"] = instant(run.created_at, run.precision)
-    payload["updatedAt"] = instant(run.updated_at, run.precision)
+    payload["updatedAt"] = _last_change(run)
     payload["reviewed"], payload["edited"] = run.reviewed, run.edited
     payload["dashboardUrl"] = f"{DASHBOARD}/{run.kind.path.strip('/')}/{run.run_id}"
     if "files" in run.kind.carries and (run.multifile or run.kind.object == "workflow_run"):
@@ -73,6 +73,10 @@ def _common(run: Run, runs: Mapping[str, Run], shape: str) -> Payload:
     if run.kind.object == "verify_run":
         payload.update({"source": run.source, "sourceId": run.source_id, "config": config_of(run)})
     return payload
+
+
+def _last_change(run: Run) -> str:
+    return instant(run.updated_at, run.precision if run.updated_precision is None else run.updated_precision)
 
 
 def _details(run: Run, runs: Mapping[str, Run], response_type: str | None) -> Payload:
@@ -197,20 +201,22 @@ def _version(key: str, version: Version) -> Payload:
 
 
 def _workflow(run: Run, dice: Dice) -> Payload:
-    def later(most_s: int) -> datetime:
-        return min(run.created_at + timedelta(seconds=dice.share() * most_s), END)
+    latest = run.created_at if run.live else END
+
+    def later(than: datetime, most_s: int) -> datetime:
+        return min(than + timedelta(seconds=dice.share() * most_s), latest)
 
     # Some that never had a step began long after they were created: the two times are not the same thing.
-    initial = later(172_800 if not run.steps and run.seed % 4 == 0 else 2)
-    started = min(initial + timedelta(seconds=dice.share() * 30), END)
+    initial = later(run.created_at, 172_800 if not run.steps and run.seed % 4 == 0 else 2)
+    started = later(initial, 30)
     began = run.status != "PENDING"
-    ended = run.status in ("PROCESSED", "FAILED", "REJECTED", "CANCELLED")
+    ended_at = _last_change(run) if run.updated_at >= started else instant(started, run.precision)
     reviewed = began and run.reviewed
     times = {
         "initialRunAt": instant(initial, run.precision) if began else None,
         "startTime": instant(started, run.precision) if began else None,
-        "endTime": instant(max(run.updated_at, started), run.precision) if ended else None,
-        "reviewedAt": instant(run.updated_at, run.precision) if reviewed else None,
+        "endTime": ended_at if run.status in ("PROCESSED", "FAILED", "REJECTED", "CANCELLED") else None,
+        "reviewedAt": _last_change(run) if reviewed else None,
         "reviewedByUser": draw_reviewer(dice) if reviewed else None,
     }
     return {**times, "rejectionNote": "Invalid invoice format; see <note>" if run.status == "REJECTED" else None}

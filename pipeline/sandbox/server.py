@@ -13,8 +13,8 @@ import socket
 import sys
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 
 import uvicorn
@@ -24,10 +24,13 @@ from pipeline.errors import UsageError
 
 from .app import SandboxApp
 from .faults import Faults
+from .life import living
 from .limits import Hint
+from .listing import ParseOrder
 from .world import World
 
 HOST = "127.0.0.1"
+MOST_EVENTS_A_SECOND = 1000
 
 
 class _Protocol(HttpToolsProtocol):
@@ -43,7 +46,8 @@ class SandboxServer:
     """A running sandbox: where it is, its keys, and what it was asked so far.
 
     `asked` counts by-ID requests by run ID, whatever came of them; `answered` complete and correct answers to them;
-    `requests` every request; `rate_limited` the 429s. `faults` may be assigned while it runs.
+    `asked_lists` list requests by path; `requests` every request; `rate_limited` the 429s. `faults`, `removed_lists`
+    and `on_request` may be assigned while it runs.
     """
 
     def __init__(self, app: SandboxApp, port: int) -> None:
@@ -68,6 +72,11 @@ class SandboxServer:
         return self.app.answered
 
     @property
+    def asked_lists(self) -> Counter[str]:
+        """List requests received, by path (`/classify_runs`): every attempt, faulty or not."""
+        return self.app.asked_lists
+
+    @property
     def requests(self) -> int:
         """Requests received, of any kind."""
         return self.app.requests
@@ -86,6 +95,24 @@ class SandboxServer:
     def faults(self, faults: Faults | None) -> None:
         self.app.faults = faults
 
+    @property
+    def removed_lists(self) -> Collection[str]:
+        """Kinds (`edit_run`) whose list answers ENDPOINT_REMOVED from the next request on."""
+        return self.app.removed_lists
+
+    @removed_lists.setter
+    def removed_lists(self, kinds: Collection[str]) -> None:
+        self.app.removed_lists = frozenset(kinds)
+
+    @property
+    def on_request(self) -> Callable[[str], None] | None:
+        """What is called with each request's path before its answer is made; None for nothing."""
+        return self.app.on_request
+
+    @on_request.setter
+    def on_request(self, hook: Callable[[str], None] | None) -> None:
+        self.app.on_request = hook
+
 
 @contextmanager
 def serve(
@@ -99,17 +126,24 @@ def serve(
     largest_page: int = 100,
     compress: bool = False,
     removed_lists: Collection[str] = (),
+    short_pages: bool = True,
+    parse_order: ParseOrder = "scattered",
+    token_life: int | None = None,
+    on_request: Callable[[str], None] | None = None,
 ) -> Iterator[SandboxServer]:
     """Serve the world from a thread of its own until the block ends; port 0 takes a free one.
 
     `limit_qps` is requests a second over all endpoints (0: no limit), and `retry_after` how a 429 of that limit says
     when to come back; `largest_page` bounds every page, `compress` turns gzip on for who accepts it, and
-    `removed_lists` names kinds (`edit_run`) whose list answers ENDPOINT_REMOVED. Raises UsageError where the port is
-    in use.
+    `removed_lists` names kinds (`edit_run`) whose list answers ENDPOINT_REMOVED. With `short_pages` some pages before
+    the last hold fewer runs than asked for; `parse_order` is the order of parse runs; a page token is refused once
+    `token_life` pages were served after its own (None: never); `on_request` is called in the server's thread with each
+    request's path before the answer is made. Raises UsageError where the port is in use.
     """
     app = SandboxApp(
         world, key=key, limit_qps=limit_qps, retry_after=retry_after, faults=faults, largest_page=largest_page,
-        compress=compress, removed_lists=removed_lists,
+        compress=compress, removed_lists=removed_lists, short_pages=short_pages, parse_order=parse_order,
+        token_life=token_life, on_request=on_request,
     )  # fmt: skip
     listener = _listen(port)
     config = uvicorn.Config(
@@ -168,13 +202,18 @@ def _drop_connections(server: uvicorn.Server) -> None:
         connection.transport.abort()
 
 
-def serve_forever(*, port: int, seed: int, runs: int, key: str, limit_qps: float, fault_share: float) -> None:
+def serve_forever(
+    *, port: int, seed: int, runs: int, key: str, limit_qps: float, fault_share: float, events_a_second: float = 0
+) -> None:
     """Serve a world until interrupted (SIGINT or SIGTERM), having printed what to export to use it.
 
-    `fault_share` is from 0 to 1 of all requests. Raises UsageError where the port is in use or an argument is wrong.
+    `fault_share` is from 0 to 1 of all requests; so many `events_a_second` change the world meanwhile, 0 none. Raises
+    UsageError where the port is in use or an argument is wrong.
     """
     if runs < 1 or not 0 <= fault_share <= 1:
         raise UsageError("the number of runs must be 1 or more, and the share of faults from 0 to 1")
+    if not 0 <= events_a_second <= MOST_EVENTS_A_SECOND:
+        raise UsageError(f"the events a second must be from 0 to {MOST_EVENTS_A_SECOND}")
     faults = Faults(share=fault_share, seed=seed) if fault_share else None
     stop = threading.Event()
 
@@ -182,10 +221,13 @@ def serve_forever(*, port: int, seed: int, runs: int, key: str, limit_qps: float
         stop.set()
 
     previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    world = World(seed=seed, runs=runs)
+    life = living(world, seed=seed, events_a_second=events_a_second) if events_a_second else nullcontext()
+    lives = f" Meanwhile {events_a_second:g} events a second change them." if events_a_second else ""
     try:
-        with serve(World(seed=seed, runs=runs), key=key, port=port, limit_qps=limit_qps, faults=faults) as server:
+        with serve(world, key=key, port=port, limit_qps=limit_qps, faults=faults) as server, life:
             print(f"export EXTEND_BASE_URL={server.base_url}\nexport EXTEND_API_KEY={key}", flush=True)
-            print(f"Serving {runs} made-up runs (seed {seed}); Ctrl-C stops.", file=sys.stderr, flush=True)
+            print(f"Serving {runs} made-up runs (seed {seed}); Ctrl-C stops.{lives}", file=sys.stderr, flush=True)
             while not stop.wait(0.5):
                 pass
     finally:

@@ -7,7 +7,7 @@ place that holds the sandbox's state, so runs may be added, changed or removed w
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from pipeline.kinds import Kind
@@ -25,39 +25,43 @@ class World:
 
     From 500 runs on it holds every case of the API, from 2,000 on every documented failure reason as well.
 
-    `version` grows with every change made through `change`, so that whatever was derived from the runs can be told
-    to be out of date.
+    `version` grows with every change made through `change`, and `changed_since` tells what changed after a version, so
+    that whatever was derived from the runs can follow them. `builder` made the world, and can be taken after.
     """
 
     def __init__(self, seed: int = 7, runs: int = 5000) -> None:
-        builder, made = build(seed, runs)
+        self.builder, made = build(seed, runs)
         self.seed = seed
-        self.workspaces: tuple[str, ...] = tuple(space.workspace_id for space in builder.workspaces)
-        self.version = 0
+        self.workspaces: tuple[str, ...] = tuple(space.workspace_id for space in self.builder.workspaces)
         self._runs: dict[str, Run] = {run.run_id: run for run in made}
-        self._batches: dict[str, Batch] = builder.batches
+        self._batches: dict[str, Batch] = self.builder.batches
+        self._changes: list[tuple[str, ...]] = []
         self._purged: set[str] = set()
-        self._lock = threading.Lock()
+        self.lock = threading.RLock()
+        """Held while an answer is made and while a run is changed, so that no answer shows half of a change."""
 
     # Looking at it
 
     def iter_runs(self, workspace: str | None = None, kind: str | None = None) -> Iterator[Run]:
-        """Yield the existing runs, oldest first, of one workspace and one kind (`classify_run`) if these are given."""
-        for run in self._runs.values():
+        """Yield the existing runs of one workspace and one kind (`classify_run`) if these are given.
+
+        They come oldest first, and those that were added later at the end. A change meanwhile is not seen.
+        """
+        for run in list(self._runs.values()):
             if not run.deleted and workspace in (None, run.workspace) and kind in (None, run.kind.object):
                 yield run
 
     def run_ids(self, workspace: str | None = None, kind: str | None = None) -> list[str]:
-        """Return the IDs of the existing runs, oldest first, of one workspace and kind if these are given."""
+        """Return the IDs of the existing runs, as `iter_runs` yields them."""
         return [run.run_id for run in self.iter_runs(workspace, kind)]
 
     def deleted_ids(self, workspace: str | None = None) -> list[str]:
         """Return the IDs of runs that were deleted: by ID they answer 404, and no list shows them."""
-        return [run.run_id for run in self._runs.values() if run.deleted and workspace in (None, run.workspace)]
+        return [run.run_id for run in list(self._runs.values()) if run.deleted and workspace in (None, run.workspace)]
 
     def tagged_ids(self, tag: str) -> list[str]:
         """Return the IDs of the runs, deleted ones too, of families made for this odd case (see `wishes.ODD_CASES`)."""
-        return [run.run_id for run in self._runs.values() if tag in run.tags]
+        return [run.run_id for run in list(self._runs.values()) if tag in run.tags]
 
     def find(self, run_id: str, kind: Kind | None = None) -> Run | None:
         """Return the run as the service knows it; None where it does not exist, was deleted, or is of another kind."""
@@ -75,18 +79,20 @@ class World:
 
         A parse run's `output` can be tens of megabytes: `response_type` `url` gives a link instead.
         """
-        return render_detail(self._runs[run_id], self._runs, response_type=response_type)
+        with self.lock:
+            return render_detail(self._runs[run_id], self._runs, response_type=response_type)
 
     def summary(self, run_id: str) -> Payload:
         """Return the run as its list endpoint shows it; KeyError where there never was one."""
-        return render_summary(self._runs[run_id], self._runs, purged=run_id in self._purged)
+        with self.lock:
+            return render_summary(self._runs[run_id], self._runs, purged=run_id in self._purged)
 
     def batch(self, batch_id: str, workspace: str) -> tuple[Batch, int] | None:
         """Return a batch of that workspace with the number of its runs, deleted ones too, or None."""
         batch = self._batches.get(batch_id)
         if batch is None or batch.workspace != workspace:
             return None
-        return batch, sum(run.batch_id == batch_id for run in self._runs.values())
+        return batch, sum(run.batch_id == batch_id for run in list(self._runs.values()))
 
     @property
     def batch_ids(self) -> list[str]:
@@ -103,8 +109,14 @@ class World:
         of them that do not exist count for nothing.
         """
         chosen = None if run_ids is None else set(run_ids)
-        read = [run for run in self.iter_runs(workspace) if chosen is None or run.run_id in chosen]
-        return work_out(read, self._runs, known)
+        with self.lock:
+            runs = dict(self._runs)
+        read = [
+            run
+            for run in runs.values()
+            if not run.deleted and workspace in (None, run.workspace) and (chosen is None or run.run_id in chosen)
+        ]
+        return work_out(read, runs, known)
 
     # Changing it
 
@@ -113,20 +125,30 @@ class World:
         run = self._runs[run_id]
         if not run.zero_retention or run.status != "PROCESSED":
             return True
-        with self._lock:
+        with self.lock:
             first = run_id not in self._purged
             self._purged.add(run_id)
         return first
 
-    def change(self, *runs: Run) -> None:
-        """Add these runs, or put them in place of the ones with their IDs; from now on they are served."""
-        self._put(runs)
+    @property
+    def version(self) -> int:
+        """How many changes there were."""
+        return len(self._changes)
 
-    def _put(self, runs: Iterable[Run]) -> None:
-        with self._lock:
-            changed = {**self._runs, **{run.run_id: run for run in runs}}
-            self._runs = changed
-            self.version += 1
+    def changed_since(self, version: int) -> set[str]:
+        """Return the IDs of the runs that were added or changed after that version."""
+        return {run_id for change in self._changes[version:] for run_id in change}
+
+    def change(self, *runs: Run) -> None:
+        """Add these runs, or put them in place of the ones with their IDs; from now on they are served.
+
+        Any thread may. A run that is being served is to be replaced by a changed copy, not changed itself, or an answer
+        that is being made could show half of the change.
+        """
+        changed = {run.run_id: run for run in runs}
+        with self.lock:
+            self._runs.update(changed)  # in place: a copy of 100,000 runs would cost more than an answer
+            self._changes.append(tuple(changed))
 
 
 __all__ = ["Answers", "World"]

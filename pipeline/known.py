@@ -1,0 +1,178 @@
+"""What the lake has of the runs that a list shows: so that only what is new or has changed is kept.
+
+A run is as the lake has it where its `updatedAt`, status and credits are the same, as far as a summary tells them: what
+it leaves out takes nothing from the lake. What was looked up stays in a
+temporary SQLite file, so that memory does not grow with the number of runs.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from pipeline.discover import Summary, row_time
+from pipeline.flatten import decimal_value, text_value
+from pipeline.kinds import Kind
+from pipeline.lake import UNKNOWN_DAY, LakeFiles
+
+if TYPE_CHECKING:
+    import duckdb
+
+_WHOLE_FROM = 30
+"""After so many pages of a kind, all its runs are looked up at once: cheaper than on and on a page's days."""
+
+_MARKS = """
+    SELECT
+        run_id,
+        concat(
+            epoch_us(updated_at), '|', CAST(credits AS VARCHAR), '|', CAST(total_credits AS VARCHAR), '|', status
+        ) AS mark
+    FROM stored
+    WHERE kind = $kind AND workspace_id IS NOT DISTINCT FROM $workspace AND deleted_at IS NULL
+"""
+
+
+class Known:
+    """The runs of one workspace as the lake has them, and which of them a list has shown."""
+
+    def __init__(self, lake: LakeFiles, workspace_id: str | None) -> None:
+        self._lake, self._workspace_id = lake, workspace_id
+        days = frozenset(lake.days())
+        self._left: dict[Kind, frozenset[str]] = defaultdict(lambda: days)
+        self._pages: Counter[Kind] = Counter()
+        self._folder = tempfile.TemporaryDirectory(prefix="pipeline-known-")
+        self._turn = threading.Lock()
+        self._con = sqlite3.connect(
+            Path(self._folder.name) / "known.sqlite", check_same_thread=False, isolation_level=None
+        )
+        self._con.executescript(
+            """
+            PRAGMA journal_mode = OFF;
+            PRAGMA synchronous = OFF;
+            PRAGMA cache_size = -8000;
+            CREATE TABLE known (
+                run_id TEXT PRIMARY KEY, kind TEXT NOT NULL, mark TEXT NOT NULL, seen INTEGER NOT NULL DEFAULT 0
+            ) WITHOUT ROWID;
+            """
+        )
+
+    def __enter__(self) -> Known:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove what was noted from the disk."""
+        self._con.close()
+        self._folder.cleanup()
+
+    def look_up_all(self, kind: Kind) -> None:
+        """Look up all runs of a kind."""
+        self._look_up(kind, self._left[kind])
+
+    def changed(self, kind: Kind, rows: list[Summary]) -> list[Summary]:
+        """Return those of a page's rows that the lake, and earlier pages, do not have as they are; note all as seen.
+
+        May be called from several threads.
+        """
+        with self._turn:
+            return self._changed(kind, rows) if rows else []
+
+    def _changed(self, kind: Kind, rows: list[Summary]) -> list[Summary]:
+        self._pages[kind] += 1
+        days = {_day(row) for row in rows}
+        is_whole = self._pages[kind] > _WHOLE_FROM or None in days
+        self._look_up(kind, self._left[kind] if is_whole else self._left[kind] & {*days, UNKNOWN_DAY})
+        changed = []
+        self._con.execute("BEGIN")
+        for row in rows:
+            run_id, mark = text_value(row["id"]), _mark(row)
+            known = self._con.execute("SELECT mark FROM known WHERE run_id = ?", (run_id,)).fetchone()
+            if known is not None:
+                mark = _joined(mark, known[0])
+            if known is None or known[0] != mark:
+                changed.append(row)
+            self._con.execute(
+                "INSERT INTO known VALUES (?1, ?2, ?3, 1) ON CONFLICT DO UPDATE SET mark = ?3, seen = 1",
+                (run_id, kind.object, mark),
+            )
+        self._con.execute("COMMIT")
+        return changed
+
+    def iter_unseen(self, kind: Kind) -> Iterator[str]:
+        """Yield the runs of a kind that the lake has and no page has shown."""
+        self.look_up_all(kind)
+        query = "SELECT run_id FROM known WHERE kind = ? AND NOT seen ORDER BY run_id"
+        for (run_id,) in self._con.execute(query, (kind.object,)):
+            yield run_id
+
+    def _look_up(self, kind: Kind, days: frozenset[str]) -> None:
+        """Look up a kind's runs of some days, each day once: what comes later has been shown by a page."""
+        if not days:
+            return
+        self._left[kind] -= days
+        paths = [str(self._lake.day_path(day)) for day in sorted(days)]
+        import duckdb
+
+        try:
+            with duckdb.connect(config={"memory_limit": "256MB"}) as con:
+                con.read_parquet(paths, hive_partitioning=False).create_view("stored")
+                relation = con.sql(_MARKS, params={"kind": kind.object, "workspace": self._workspace_id})
+                self._note(kind, relation)
+        except duckdb.Error:
+            self._lake.raise_damage()
+            raise
+
+    def _note(self, kind: Kind, relation: duckdb.DuckDBPyRelation) -> None:
+        self._con.execute("BEGIN")
+        for batch in relation.to_arrow_reader(50_000):
+            run_ids, marks = (batch.column(name).to_pylist() for name in ("run_id", "mark"))
+            values = ((run_id, kind.object, mark) for run_id, mark in zip(run_ids, marks, strict=True))
+            self._con.executemany("INSERT OR IGNORE INTO known (run_id, kind, mark) VALUES (?, ?, ?)", values)
+        self._con.execute("COMMIT")
+
+
+def _day(row: Summary) -> str | None:
+    created_at = row_time(row, "createdAt")
+    return None if created_at is None else created_at.astimezone(UTC).date().isoformat()
+
+
+def _mark(row: Summary) -> str:
+    usage = row.get("usage")
+    credits, total = (usage.get(name) if isinstance(usage, dict) else None for name in ("credits", "totalCredits"))
+    status = row.get("status")
+    return "|".join(
+        (_microseconds(row_time(row, "updatedAt")), _credits(credits), _credits(total),
+         text_value(status) if isinstance(status, str) else "")
+    )  # fmt: skip
+
+
+def _joined(mark: str, known: str) -> str:
+    """Return what is known once a mark has come: what the mark does not tell stays. Only the status may hold a bar."""
+    return "|".join(new or old for new, old in zip(mark.split("|", 3), known.split("|", 3), strict=True))
+
+
+def _microseconds(time: datetime | None) -> str:
+    if time is None:
+        return ""
+    since = time - datetime(1970, 1, 1, tzinfo=UTC)
+    return str((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds)
+
+
+def _credits(value: Any) -> str:
+    if type(value) not in (int, float):
+        return ""
+    try:
+        return f"{decimal_value(value):f}"
+    except ValueError:
+        return ""

@@ -1,0 +1,107 @@
+"""Which runs must be asked for by ID: what their summaries cannot give, and what no list shows.
+
+Asked of the lake itself, so it is the same for what a sync has just landed and for what others have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Literal
+
+from pipeline.catalog import Lake
+from pipeline.kinds import FINISHED, KINDS, Kind
+from pipeline.reports import read_sql
+from pipeline.schema import RUN_COLUMNS
+
+if TYPE_CHECKING:
+    from pipeline.lake import LakeFiles
+
+Level = Literal["none", "credits", "all"]
+LEVELS: tuple[Level, ...] = ("none", "credits", "all")
+
+YOUNG = timedelta(days=1)
+"""Unfinished runs that no list shows reliably are asked for at each sync until they are this old, then once a day."""
+
+_SLACK = timedelta(seconds=2)  # a file's time may be a little behind the clock
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """The IDs to ask for: for their details, because they were found in a breakdown, because they were not finished."""
+
+    details: tuple[str, ...] = ()
+    found: tuple[str, ...] = ()
+    unfinished: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.details) + len(self.found) + len(self.unfinished)
+
+    def run_ids(self) -> list[str]:
+        """Return all of them."""
+        return [*self.details, *self.found, *self.unfinished]
+
+
+def find_needs(
+    files: LakeFiles,
+    workspace_id: str | None,
+    *,
+    level: Level,
+    kinds: Collection[Kind],
+    searched_at: datetime | None,
+    now: datetime,
+) -> Needs:
+    """Return what a workspace's runs lack, among those that landed since `searched_at` (null: among all)."""
+    # What did not come lately may stand in any file.
+    is_settled = all(status == 404 for status in files.read_dead_letters()["http_status"].to_pylist())
+    rows = _ask(
+        files,
+        "sync_needs",
+        kinds,
+        searched_at if is_settled else None,
+        level=level,
+        unlisted=[kind.object for kind in KINDS if not kind.listed],
+        workspace=workspace_id,
+        now=now.isoformat(),
+    )
+    details, found = (tuple(sorted(run_id for run_id, why in rows if why == name)) for name in ("details", "found"))
+    return Needs(details, found)
+
+
+def find_unfinished(
+    files: LakeFiles,
+    workspace_id: str | None,
+    *,
+    kinds: Collection[Kind],
+    created_since: datetime | None,
+    heard_before: datetime,
+) -> tuple[str, ...]:
+    """Return the runs of some kinds that were not finished when last heard of, before a time; never a verify run."""
+    since = None if created_since is None else created_since.astimezone(UTC).isoformat()
+    # A run created since then landed since then.
+    rows = _ask(
+        files,
+        "sync_unfinished",
+        kinds,
+        created_since,
+        workspace=workspace_id,
+        since=since,
+        heard_before=heard_before.isoformat(),
+    )
+    return tuple(run_id for (run_id,) in rows)
+
+
+def _ask(
+    files: LakeFiles, name: str, kinds: Collection[Kind], changed_since: datetime | None, **params: object
+) -> list[tuple[str, ...]]:
+    """Ask a query about the kinds that may be read by ID, with the view `changed` of the days that changed since."""
+    days = files.days() if changed_since is None else files.days_changed_since(changed_since - _SLACK)
+    readable = [kind.object for kind in kinds if not kind.reading_can_destroy]
+    if not days or not readable:
+        return []
+    with Lake(files.folder) as lake:
+        lake.sql("FROM runs LIMIT 0")  # makes the views
+        changed = lake.con.read_parquet([str(files.day_path(day)) for day in days], hive_partitioning=False)
+        changed.project(", ".join(RUN_COLUMNS)).create_view("changed")
+        return lake.sql(read_sql(name), kinds=readable, finished=sorted(FINISHED), **params).fetchall()

@@ -1,0 +1,173 @@
+"""What sync knows of how far it has come: one small JSON file a workspace and kind, in the lake.
+
+    LAKE/sync/<workspace>/<kind>.json      how far the kind's list has been walked
+    LAKE/sync/<workspace>/details.json     up to when the lake was searched for runs to be asked for by ID
+    LAKE/sync/<workspace>/.lock            held while a sync of that workspace is at work
+
+The workspace of a key that needs no workspace ID is called `default`. A file is written only after everything that it
+speaks of has landed, so a lake on another machine goes on where it stopped on this one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import filelock
+
+from pipeline import durable
+from pipeline.errors import LakeDamagedError, LakeLockedError
+from pipeline.flatten import time_value
+from pipeline.kinds import Kind
+from pipeline.lake import LakeFiles
+
+VERSION = 1
+T = TypeVar("T", bound="KindState | DetailState")
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """The rest of a walk that was cut short: from a page token on, down to a time (null: to the end of the list).
+
+    `watermark` and `walked_at` are what they would have become, had it come to its end.
+    """
+
+    token: str
+    watermark: datetime | None
+    walked_at: datetime
+    down_to: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class KindState:
+    """How far one kind's list has been walked.
+
+    `watermark` is the newest `updatedAt` that was certainly seen, `walked_at` when the walk that saw it began, by the
+    API's clock: both are null before the first walk has come to its end, the watermark also where a list is empty or
+    not sorted. `back_to` is how far back the walks went; null is to the beginning. `runs` counts what they brought,
+    changes included. `followed_at` is when all unfinished runs were last seen to.
+    """
+
+    watermark: datetime | None = None
+    walked_at: datetime | None = None
+    back_to: datetime | None = None
+    gap: Gap | None = None
+    followed_at: datetime | None = None
+    runs: int = 0
+
+    def down_to(self, overlap: timedelta) -> datetime | None:
+        """Return where the next walk may stop: all that was updated before has been seen. Null is nowhere.
+
+        The overlap counts from when the last walk began: by then, a run updated longer ago had become visible.
+        """
+        if self.walked_at is None:
+            return None
+        safe = self.walked_at - overlap
+        return safe if self.watermark is None else min(self.watermark, safe)
+
+
+@dataclass(frozen=True, slots=True)
+class DetailState:
+    """Up to when the lake was searched, by level of detail: day files that changed later must be searched again."""
+
+    none: datetime | None = None
+    credits: datetime | None = None
+    all: datetime | None = None
+
+
+class SyncFiles:
+    """The state files of one workspace of one API."""
+
+    def __init__(self, lake: LakeFiles, workspace_id: str | None, base_url: str) -> None:
+        self.folder = lake.folder / "sync" / (workspace_id or "default")
+        self._identity = {"base_url": base_url, "workspace_id": workspace_id}
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the workspace's lock; raise LakeLockedError at once where another sync is at work on it."""
+        durable.make_folder(self.folder)
+        lock = filelock.FileLock(self.folder / ".lock", thread_local=False)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            raise LakeLockedError(
+                f"{self.folder}: another sync of this workspace is at work on this lake; let it finish, then try again"
+            ) from error
+        try:
+            for path in self.folder.glob(f".*{durable.TEMPORARY_SUFFIX}"):
+                path.unlink(missing_ok=True)
+            yield
+        finally:
+            lock.release()
+
+    def read_kind(self, kind: Kind, *, tell: Callable[[str], None]) -> KindState:
+        """Return how far a kind has been walked. What cannot be used is told, and everything walked anew."""
+        return self._read(kind.object, KindState, tell)
+
+    def write_kind(self, kind: Kind, state: KindState) -> None:
+        """Note how far a kind has been walked."""
+        self._write(kind.object, state)
+
+    def read_details(self, *, tell: Callable[[str], None]) -> DetailState:
+        """Return up to when the lake was searched for runs to ask for by ID."""
+        return self._read("details", DetailState, tell)
+
+    def write_details(self, state: DetailState) -> None:
+        """Note up to when the lake was searched."""
+        self._write("details", state)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.json"
+
+    def _read(self, name: str, kind: type[T], tell: Callable[[str], None]) -> T:
+        path = self._path(name)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if (version := int(content["version"])) > VERSION:
+                raise LakeDamagedError(
+                    f"{path}: written by a newer version of this program (state {version}, this one knows up to "
+                    f"{VERSION}); upgrade with `pip install --upgrade extend-pipeline`"
+                )
+            if content["base_url"] != self._identity["base_url"]:
+                tell(f"{path}: of another API ({content['base_url']}), so everything is walked")
+                return kind()
+            parsed: T = _parsed(kind, content)
+            return parsed
+        except FileNotFoundError:
+            return kind()
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            tell(f"{path}: cannot be used ({error}), so everything is walked")
+            return kind()
+
+    def _write(self, name: str, state: KindState | DetailState) -> None:
+        content = {"version": VERSION, **self._identity, **_written(state)}
+        durable.write_file(self._path(name), json.dumps(content, indent=2).encode() + b"\n")
+
+
+def _written(state: KindState | DetailState | Gap) -> dict[str, Any]:
+    content = {each.name: getattr(state, each.name) for each in fields(state)}
+    return {name: _plain(value) for name, value in content.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return _written(value) if isinstance(value, Gap) else value
+
+
+def _parsed(kind: type[Any], content: dict[str, Any]) -> Any:
+    values = {each.name: content[each.name] for each in fields(kind)}
+    for name, value in values.items():
+        if name in _TIMES and value is not None:
+            values[name] = time_value(value)
+    if (gap := values.get("gap")) is not None:
+        values["gap"] = _parsed(Gap, gap)
+    return kind(**values)
+
+
+_TIMES = {"watermark", "walked_at", "back_to", "followed_at", "down_to", "none", "credits", "all"}
