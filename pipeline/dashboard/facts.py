@@ -76,7 +76,7 @@ def gather_facts(
     window = lake.window(since, until)
     _hold(lake)
     asked: dict[str, Any] = {"since": window.since, "until": window.until}
-    (span,) = _rows(lake.answer(ask_runs("span", (), window=window)))
+    (span,) = _rows(lake.answer(ask_runs("span", None, window=window)))
     grain = _grain(span)
     last_day, is_whole = _last_day(lake, window)
     daily = {day: credits for day, credits in lake.answer(daily_question()).fetchall() if day and credits}
@@ -99,7 +99,7 @@ def gather_facts(
         changes_window=changes_window,
         latency_by_kind=_rows(lake.latency("kind", **asked)),
         latency_by_processor=_slowest_first(_rows(lake.latency(("kind", "processor"), **asked))),
-        slowest_runs=_rows(lake.answer(ask_runs("slowest_runs", (), window=window, params={"most": MOST}))),
+        slowest_runs=_rows(lake.answer(ask_runs("slowest_runs", None, window=window, params={"most": MOST}))),
         credits_by_processor=_costliest_first(_rows(lake.credits(("processor",), rate=rate, **asked))),
         credits_by_basis=_rows(lake.credits("basis", **asked)),
         costliest_runs=_rows(lake.costliest_runs(MOST, **asked)),
