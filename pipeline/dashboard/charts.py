@@ -52,7 +52,7 @@ def _number(field: str, **axis: Any) -> Spec:
 
 
 def _place() -> Spec:
-    axis = {"title": None, "domain": False, "ticks": False, "labelLimit": {"expr": "labelLimit"}}
+    axis = {"title": None, "domain": False, "ticks": False, "labelPadding": 10, "labelLimit": {"expr": "labelLimit"}}
     return {"field": "label", "type": "nominal", "sort": None, "axis": axis}
 
 

@@ -154,15 +154,19 @@
     return [...sums].sort((a, b) => total(b[1]) - total(a[1]) || a[0] - b[0]);
   }
   function reasonRows() {
-    return rankingRows(reasonSums().slice(0, facts.mostBars).map(([reason, parts]) => ({
+    return rankingRows("reasons", reasonSums().slice(0, facts.mostBars).map(([reason, parts]) => ({
       label: facts.reasons[reason],
       parts: parts.map((amount, kind) => ({ name: facts.kinds[kind], amount, text: whole(amount), colour: kindColour(kind) })),
       text: whole(total(parts)),
     })));
   }
   /** Bars, sums and the room that these need, of rows of named parts. */
-  function rankingRows(ranked) {
+  function rankingRows(name, ranked) {
     const most = Math.max(0, ...ranked.map(({ parts }) => total(parts.map(({ amount }) => amount))));
+    const plot = (mount(name).parentElement.clientWidth || 600) * 0.6;
+    const longest = Math.max(0, ...ranked.map(({ text }) => text.length));
+    // A digit is some eight pixels wide; the longest bar ends where the longest text still fits behind it.
+    const room = (most * plot) / Math.max(plot * 0.4, plot - 8 * longest - 8);
     const [bars, rows] = [[], []];
     for (const { label, parts, text } of ranked) {
       let x0 = 0;
@@ -172,7 +176,7 @@
       }
       const tip = parts.filter(({ amount }) => amount).map(({ name, text: told, colour }) => [name, told, colour]);
       if (tip.length > 1) tip.push(["total", text]);
-      rows.push({ label, sum: x0, text, room: most * 1.22, head: label, tip });
+      rows.push({ label, sum: x0, text, room, head: label, tip });
     }
     return { bars, rows };
   }
@@ -183,7 +187,7 @@
     const sets = structuredClone(facts.charts[name].rows);
     if (sets.ranked) {
       for (const part of sets.ranked.flatMap(({ parts }) => parts)) part.colour = part.kind === undefined ? variable("accent") : kindColour(part.kind);
-      return rankingRows(sets.ranked);
+      return rankingRows(name, sets.ranked);
     }
     for (const row of Object.values(sets).flat()) {
       if (row.kind !== undefined) row.colour = kindColour(row.kind);
