@@ -332,7 +332,7 @@ def test_the_policy_lets_no_other_script_run_and_nothing_connect(browser: Any, s
                 const image = document.createElement("img");
                 image.src = address;
                 document.body.append(image);
-                return fetch(address).then(() => "came", () => "refused");
+                return fetch(address, { signal: AbortSignal.timeout(2000) }).then(() => "came", () => "refused");
             }""",
             address,
         )
