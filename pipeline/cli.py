@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from pipeline import __version__
-from pipeline.commands import asking, check, export, loading, reporting, sandbox, sync
+from pipeline.commands import asking, check, dashboard, export, loading, reporting, sandbox, sync
 from pipeline.commands.options import Run
 from pipeline.errors import PipelineError
 
@@ -69,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     loading.add_load(commands)
     loading.add_rebuild(commands)
     reporting.add_report(commands)
+    dashboard.add_dashboard(commands)
     asking.add_sql(commands)
     asking.add_status(commands)
     check.add_check(commands)
