@@ -81,6 +81,7 @@ class Lake:
         self._newest: tuple[dict[str, Stamp], date | None, bool] | None = None
         self._seen: tuple[object, ...] | None = None
         self._held: object = None
+        self._is_held = False
 
     def __enter__(self) -> Lake:
         return self
@@ -250,6 +251,18 @@ class Lake:
         except (OSError, duckdb.Error) as error:
             tell(f"{ledger.folder}: the credit ledger cannot be kept ({error}); working it out takes a while")
 
+    def hold(self) -> None:
+        """Take the runs and the lines of credits of a small lake into memory, so that each file is read once.
+
+        A large lake is too large for that, and has its ledger kept beside it. A load that lands meanwhile makes the
+        views anew: then the questions that follow read the files again.
+        """
+        if LedgerFiles(self.files).is_worthwhile():
+            return
+        self._refresh()
+        self.con.execute(read_sql("hold"))
+        self._is_held = True
+
     def newest_day(self) -> tuple[date | None, bool]:
         """Return the newest day that a run was created on, and whether it was over when the API was last asked."""
         stamps = LedgerFiles(self.files).stamps()
@@ -270,7 +283,7 @@ class Lake:
         if seen == self._seen:
             return
         self._create_runs(bool(seen[0]))
-        self._held = None
+        self._held, self._is_held = None, False
         if ledger is None:
             self.con.execute(f"CREATE OR REPLACE VIEW credit_lines AS {read_sql('credit_lines')}")
         else:
@@ -286,6 +299,8 @@ class Lake:
 
     def _hold_credit_lines(self) -> None:
         """Work out the credit lines of a small lake once, for all questions until its files change."""
+        if self._is_held:
+            return
         ledger = LedgerFiles(self.files)
         stamps = ledger.stamps()
         is_small = sum(size for _, size, _ in stamps.values()) <= _HELD_BYTES

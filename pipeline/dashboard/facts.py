@@ -8,7 +8,6 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from pipeline.ledger import LedgerFiles
 from pipeline.reports import read_sql
 from pipeline.reports.changes import Change
 from pipeline.reports.credit_questions import daily_question, unknown_question
@@ -71,10 +70,10 @@ def gather_facts(
     """Ask the lake all that the page says, within a window of UTC days.
 
     The forecast and what changed look at the newest days of the window, and back beyond its beginning. The lake is to
-    be one opened for this: what it says of runs and credits is held still (see `_hold`).
+    be one opened for this: what it says of runs and credits is held (see `Lake.hold`).
     """
     window = lake.window(since, until)
-    _hold(lake)
+    lake.hold()
     asked: dict[str, Any] = {"since": window.since, "until": window.until}
     (span,) = _rows(lake.answer(ask_runs("span", None, window=window)))
     grain = _grain(span)
@@ -108,18 +107,6 @@ def gather_facts(
         unknown=_rows(lake.answer(unknown_question(("kind",), window=window))),
         dead_letters=_rows(lake.sql(read_sql("dead_letter_reasons"))),
     )
-
-
-def _hold(lake: Lake) -> None:
-    """Take the runs and the lines of credits of a small lake into memory, so that each file is read once.
-
-    A large lake is too large for that, and has its ledger kept beside it. A load that lands meanwhile makes the views
-    anew: then the questions that follow read the files again.
-    """
-    if LedgerFiles(lake.files).is_worthwhile():
-        return
-    lake.sql("SELECT 1")
-    lake.con.execute(read_sql("hold"))
 
 
 def usd_at(rates: Rates, day: date) -> Decimal | None:
