@@ -27,6 +27,8 @@ from pipeline.sandbox.world import World
 from pipeline.schema import RUNS_FILE_SCHEMA
 from tests.conftest import NOON, classify, land
 
+pytestmark = pytest.mark.long
+
 NOW = NOON + timedelta(days=1)
 ALL_CHECKS = (
     "files undamaged", "files as written", "schema whole", "no other files", "no move cut short", "raw log landed",

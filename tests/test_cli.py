@@ -323,6 +323,7 @@ def test_the_sandbox_prints_the_two_lines_that_point_a_client_at_it(tmp_path: Pa
         assert process.wait(timeout=10) == 0
 
 
+@pytest.mark.long
 def test_the_demo_does_it_all_may_be_repeated_and_leaves_other_lakes_alone(landed: Path) -> None:
     before = sorted(path.stat().st_mtime_ns for path in (landed / "data" / "lake").rglob("*"))
     for _ in range(2):

@@ -490,6 +490,7 @@ def assert_report_is_the_worlds(lake: LakeFiles, world: World, workspace: str, k
     assert unknown.total() > 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("seed", "workspace"), [(1, 0), (2, 1), (3, 1)])
 def test_credits_are_those_that_the_world_knows_after_its_details_and_after_its_summaries_too(
     lake: LakeFiles, seed: int, workspace: int
@@ -503,6 +504,7 @@ def test_credits_are_those_that_the_world_knows_after_its_details_and_after_its_
     assert_report_is_the_worlds(lake, world, name, "both")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("seed", "workspace"), [(1, 1), (4, 0)])
 def test_credits_are_those_that_the_world_knows_when_its_summaries_came_first(
     lake: LakeFiles, seed: int, workspace: int

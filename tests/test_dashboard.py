@@ -32,6 +32,8 @@ from pipeline.sandbox.world import World
 from tests.browsing import Visit, open_browser
 from tests.conftest import classify, land
 
+pytestmark = pytest.mark.long
+
 FIRST, DAYS = date(2026, 10, 5), 35
 LATER = datetime(2026, 11, 20, 12, tzinfo=UTC)
 BAD_NAME = '<img src=x onerror="hacked=1"></script><script>hacked=1</script>\u2028\'"&.pdf'

@@ -18,6 +18,8 @@ from pipeline.lake import LakeFiles
 from pipeline.sandbox.world import World
 from tests.conftest import classify, land
 
+pytestmark = pytest.mark.long
+
 Row = dict[str, Any]
 
 MANDATORY = (

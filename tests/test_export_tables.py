@@ -23,6 +23,8 @@ from pipeline.lake import LakeFiles
 from pipeline.loads import Load
 from tests.conftest import classify, land
 
+pytestmark = pytest.mark.long
+
 TABLES = ("runs", "charges", "credit_ledger", "loads", "dead_letters")
 
 

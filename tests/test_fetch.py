@@ -82,6 +82,7 @@ def test_all_kinds_land_once_with_the_credits_and_failures_that_the_world_knows(
     assert_answers_are_the_worlds(lake, world)
 
 
+@pytest.mark.long
 def test_five_thousand_runs_land_once_though_a_fifth_of_the_answers_is_faulty(lake: LakeFiles) -> None:
     world = World(seed=5, runs=5_000)
     # A faulty first answer can cost a verify run's result, which no client can mend: those are left to other tests.
@@ -101,6 +102,7 @@ def test_five_thousand_runs_land_once_though_a_fifth_of_the_answers_is_faulty(la
         assert_adds_up(again)
 
 
+@pytest.mark.long
 def test_all_runs_land_though_the_server_asks_everybody_to_wait(lake: LakeFiles, world: World) -> None:
     run_ids = world.run_ids(world.workspaces[0], kind="extract_run")[:40]
     with serve(world, faults=Faults(0.2, PAUSES, seed=2)) as server:
@@ -278,6 +280,7 @@ def wait_until(server: SandboxServer, requests: int, process: subprocess.Popen[s
         time.sleep(0.005)
 
 
+@pytest.mark.long
 def test_killed_at_ten_random_moments_nothing_is_lost_nothing_twice_and_nothing_asked_again_that_was_logged(
     lake: LakeFiles, tmp_path: Path
 ) -> None:
@@ -318,6 +321,7 @@ def test_killed_at_ten_random_moments_nothing_is_lost_nothing_twice_and_nothing_
     assert_answers_are_the_worlds(lake, world, run_ids)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_lands_what_has_arrived_and_says_how_to_go_on(lake: LakeFiles, tmp_path: Path, number: int) -> None:
     world = World(seed=6, runs=600)

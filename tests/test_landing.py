@@ -258,6 +258,7 @@ def answers(
         ]
 
 
+@pytest.mark.long
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(payloads(), min_size=1, max_size=7).flatmap(lambda them: st.tuples(st.just(them), st.permutations(them))),
@@ -271,6 +272,7 @@ def test_the_order_in_which_payloads_land_changes_no_answer(
     assert answers(folder / "one", one, 1) == answers(folder / "other", other, loads)
 
 
+@pytest.mark.long
 def test_what_does_not_fit_in_memory_lands_the_same(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

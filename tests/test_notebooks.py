@@ -27,6 +27,8 @@ from pipeline.sandbox.model import LAST_DAY, Run
 from pipeline.sandbox.world import Answers, World
 from tests import notebooks
 
+pytestmark = pytest.mark.long
+
 _PROBES = {
     "getting_started": """{
         "counts": {name: getattr(result, name) for name in counts},

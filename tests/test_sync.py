@@ -200,6 +200,7 @@ def test_details_all_asks_for_every_finished_run_once_and_never_for_a_verify_run
     assert_lists_are_in_the_lake(lake, server.world)
 
 
+@pytest.mark.long
 def test_a_higher_level_asks_for_what_the_lower_one_left(lake: LakeFiles, server: SandboxServer) -> None:
     sync(lake, server, details="none")
     sync(lake, server, details="credits")
@@ -230,6 +231,7 @@ def test_form_detections_named_in_a_breakdown_are_found(lake: LakeFiles, server:
     assert not gone & set(server.asked)
 
 
+@pytest.mark.long
 def test_the_outcome_counts_the_charges_that_are_still_inferred(lake: LakeFiles) -> None:
     with serve(World(seed=11, runs=600)) as server:
         outcome = sync(lake, server)
@@ -252,6 +254,7 @@ def test_unfinished_runs_are_followed_until_they_finish(lake: LakeFiles, server:
     assert_credits_are_the_worlds(lake, server.world)
 
 
+@pytest.mark.long
 def test_unfinished_runs_that_no_list_is_sure_to_show_are_asked_for_until_they_are_a_day_old_then_daily(
     lake: LakeFiles, server: SandboxServer
 ) -> None:
@@ -279,6 +282,7 @@ def delete(world: World, *run_ids: str) -> None:
     world.change(*(replace(world.run(run_id), deleted=True) for run_id in run_ids))
 
 
+@pytest.mark.long
 def test_runs_that_are_gone_are_marked_kept_and_not_asked_for_again(lake: LakeFiles, server: SandboxServer) -> None:
     life = Life(server.world, seed=2)
     (unfinished,) = life.create("parse_run")
@@ -301,6 +305,7 @@ def test_runs_that_are_gone_are_marked_kept_and_not_asked_for_again(lake: LakeFi
 # Parse runs, in no order
 
 
+@pytest.mark.long
 def test_a_full_sync_finds_the_parse_runs_that_a_short_walk_missed(lake: LakeFiles, world: World) -> None:
     with serve(world, parse_order="scattered", largest_page=20) as server:
         sync(lake, server)
@@ -317,6 +322,7 @@ def test_a_full_sync_finds_the_parse_runs_that_a_short_walk_missed(lake: LakeFil
 # What an endpoint may do
 
 
+@pytest.mark.long
 def test_a_walk_whose_page_token_has_expired_meanwhile_begins_again(
     lake: LakeFiles, world: World, tmp_path: Path
 ) -> None:

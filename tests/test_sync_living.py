@@ -40,6 +40,8 @@ from pipeline.sync_outcome import WorkspaceOutcome
 from tests import sync_child
 from tests.conftest import connect
 
+pytestmark = pytest.mark.long
+
 OVERLAP = timedelta(seconds=0.5)
 """Small, so that what happened a second or two ago is behind the watermark."""
 MOST_LATE_S = 0.4

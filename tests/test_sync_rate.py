@@ -50,6 +50,7 @@ def world() -> World:
     return make_squeezed_world(seed=11, runs=500)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("page", "parse_order"), [(7, "newest"), (7, "scattered"), (100, "scattered")])
 def test_a_first_sync_takes_a_request_a_page_and_two_more_a_kind_and_one_with_nothing_new_two(
     world: World, lake: LakeFiles, page: int, parse_order: ParseOrder
@@ -73,6 +74,7 @@ def test_a_first_sync_takes_a_request_a_page_and_two_more_a_kind_and_one_with_no
         assert server.requests == before + sum(again.values())
 
 
+@pytest.mark.long
 def test_where_pages_are_short_a_first_sync_takes_as_many_requests_as_there_are_pages(
     world: World, lake: LakeFiles
 ) -> None:

@@ -112,6 +112,7 @@ def test_any_other_interval_is_refused(text: str) -> None:
         parse_interval(text)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lands_what_has_arrived_and_ends_it_with_exit_code_0(lake: LakeFiles, number: int) -> None:
     world = World(seed=6, runs=600)
