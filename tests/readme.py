@@ -27,7 +27,7 @@ _VARYING = (
     (re.compile(r"(?<=invalid of 535 in )[\d.]+ s"), "3.5 s"),
     (re.compile(r"(?<= failed in )[\d.]+ m?s"), "3.5 s"),
     (re.compile(r"[\d.]+ MB"), "4.0 MB"),
-    (re.compile(r"^[\d,]+ of [\d,]+ runs, .*\n", re.MULTILINE), ""),
+    (re.compile(r"^[\d,]+( of [\d,]+)? runs, .*\n", re.MULTILINE), ""),
 )
 
 
