@@ -40,7 +40,6 @@ from pipeline.sync_outcome import WorkspaceOutcome
 from tests import sync_child
 from tests.conftest import connect
 
-pytestmark = pytest.mark.long
 
 OVERLAP = timedelta(seconds=0.5)
 """Small, so that what happened a second or two ago is behind the watermark."""
@@ -307,7 +306,8 @@ def check_details(rows: dict[str, Row], world: World) -> None:
         beyond = sum((line.own_credits for line in lines_of(run, world)), -run.own_credits)
         parse = rows.get(run.parse_run_id or "", {})
         if run.kind.charged and run.shows_totals and beyond > 0 and parse.get("credits") != beyond:
-            assert row["is_detail"]
+            # A review after the details were read makes them those of an older version; what was charged stays known.
+            assert row["is_detail"] or row["breakdown"] is not None, (run, row)
             assert (row["breakdown"] is not None) == run.shows_breakdown
 
 
@@ -361,6 +361,7 @@ def leave_logged(machine: LivingOrganization, run_ids: list[str]) -> None:
     load.close()
 
 
+@pytest.mark.long
 def test_new_parse_runs_are_found_below_those_that_a_killed_sync_had_logged(organization: LivingOrganization) -> None:
     world, life = organization.world, organization.life
     time.sleep(OVERLAP.total_seconds() + 2)  # the API's clock is told in whole seconds
@@ -379,6 +380,7 @@ def test_new_parse_runs_are_found_below_those_that_a_killed_sync_had_logged(orga
     assert organization.server.asked_lists["/parse_runs"] - before <= 3  # one page may be empty
 
 
+@pytest.mark.long
 def test_details_are_read_of_what_a_killed_sync_had_logged_also_where_the_plan_came_first(
     organization: LivingOrganization,
 ) -> None:
