@@ -40,7 +40,6 @@ from pipeline.sync_outcome import WorkspaceOutcome
 from tests import sync_child
 from tests.conftest import connect
 
-
 OVERLAP = timedelta(seconds=0.5)
 """Small, so that what happened a second or two ago is behind the watermark."""
 MOST_LATE_S = 0.4
