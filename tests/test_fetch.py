@@ -274,6 +274,11 @@ def logged(path: Path) -> dict[str, Any]:
     return payloads
 
 
+def hear_ctrl_c() -> None:
+    """Hear Ctrl-C also where the tests run in the background of a shell, which makes its commands deaf to it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def wait_until(server: SandboxServer, requests: int, process: subprocess.Popen[str], timeout_s: float = 60) -> None:
     end = time.monotonic() + timeout_s
     while server.requests < requests and process.poll() is None and time.monotonic() < end:
@@ -331,8 +336,9 @@ def test_ctrl_c_lands_what_has_arrived_and_says_how_to_go_on(lake: LakeFiles, tm
     with serve(world) as server:
         arguments = command(lake, "fetch", "--from", str(file), "--qps", "20", "--json")
         process = subprocess.Popen(
-            arguments, env=environment(server), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+            arguments, env=environment(server), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            preexec_fn=hear_ctrl_c,
+        )  # fmt: skip
         wait_until(server, 10, process)
         process.send_signal(number)
         output, errors = process.communicate(timeout=30)

@@ -172,8 +172,9 @@ class Lateness:
 
 
 WAKE_S = 0.02
-FIXED_S = 2.0
-"""What a sync takes beside its requests, to plan, search and land, whatever its size: more than nothing of 15 s."""
+FIXED_S = 3.0
+"""What a sync takes beside its requests, to plan, search and land, whatever its size. The pace alone is 1.02 times the
+least, so that this breaks the bound where the requests take less than some 100 s."""
 _BUSY = 0.01  # on a machine with a core to spare it is a few thousandths
 
 
@@ -204,7 +205,7 @@ def test_a_short_sync_takes_five_percent_more_than_the_least_time_and_its_fixed_
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize(("seed", "runs"), [(5, 2_000), (6, 8_000)])
+@pytest.mark.parametrize(("seed", "runs"), [(5, 4_000), (6, 8_000)])
 def test_a_sync_takes_five_percent_more_than_the_least_time_and_fifteen_where_it_was_told_too_high_a_rate(
     tmp_path: Path, seed: int, runs: int
 ) -> None:
