@@ -84,8 +84,8 @@ def _write_next_steps(lake: LakeFiles, stream: TextIO) -> None:
         f"  pipeline status --lake {lake.folder}\n"
         f"  pipeline sql 'FROM runs SELECT processor_name, status, count(*) GROUP BY ALL' --lake {lake.folder}\n"
         "\n"
-        "With your own key, and a file of run IDs, one a line:\n"
+        "With your own key:\n"
         "  export EXTEND_API_KEY=…\n"
-        "  pipeline fetch --from ids.txt\n"
+        "  pipeline sync\n"
         "  pipeline report credits\n"
     )
