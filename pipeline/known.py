@@ -7,20 +7,17 @@ temporary SQLite file, so that memory does not grow with the number of runs.
 
 from __future__ import annotations
 
-import sqlite3
-import tempfile
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pipeline.discover import Summary, row_time
 from pipeline.flatten import decimal_value, text_value
 from pipeline.kinds import Kind
 from pipeline.lake import UNKNOWN_DAY, LakeFiles
+from pipeline.scratch import Scratch
 
 if TYPE_CHECKING:
     import duckdb
@@ -39,7 +36,14 @@ _MARKS = """
 """
 
 
-class Known:
+_TABLE = """
+    CREATE TABLE known (
+        run_id TEXT PRIMARY KEY, kind TEXT NOT NULL, mark TEXT NOT NULL, seen INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID;
+"""
+
+
+class Known(Scratch):
     """The runs of one workspace as the lake has them, and which of them a list has shown."""
 
     def __init__(self, lake: LakeFiles, workspace_id: str | None) -> None:
@@ -47,34 +51,8 @@ class Known:
         days = frozenset(lake.days())
         self._left: dict[Kind, frozenset[str]] = defaultdict(lambda: days)
         self._pages: Counter[Kind] = Counter()
-        self._folder = tempfile.TemporaryDirectory(prefix="pipeline-known-")
+        super().__init__(_TABLE)
         self._turn = threading.Lock()
-        self._con = sqlite3.connect(
-            Path(self._folder.name) / "known.sqlite", check_same_thread=False, isolation_level=None
-        )
-        self._con.executescript(
-            """
-            PRAGMA journal_mode = OFF;
-            PRAGMA synchronous = OFF;
-            PRAGMA cache_size = -8000;
-            CREATE TABLE known (
-                run_id TEXT PRIMARY KEY, kind TEXT NOT NULL, mark TEXT NOT NULL, seen INTEGER NOT NULL DEFAULT 0
-            ) WITHOUT ROWID;
-            """
-        )
-
-    def __enter__(self) -> Known:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Remove what was noted from the disk."""
-        self._con.close()
-        self._folder.cleanup()
 
     def look_up_all(self, kind: Kind) -> None:
         """Look up all runs of a kind."""

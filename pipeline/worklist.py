@@ -3,52 +3,31 @@
 from __future__ import annotations
 
 import itertools
-import sqlite3
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 
 from pipeline.flatten import text_value
 from pipeline.ids import FoundId
 from pipeline.kinds import BY_OBJECT, Kind, kind_of
+from pipeline.scratch import Scratch
 
 _BATCH = 20_000
 
 
-class Worklist:
+_TABLE = """
+    CREATE TABLE ids (
+        number INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, place TEXT NOT NULL,
+        kind TEXT, done INTEGER NOT NULL DEFAULT 0
+    );
+"""
+
+
+class Worklist(Scratch):
     """A list of distinct IDs in a temporary SQLite file; each is open until it is done."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="pipeline-ids-", dir=folder)
-        self._con = sqlite3.connect(
-            Path(self._folder.name) / "ids.sqlite", check_same_thread=False, isolation_level=None
-        )
-        self._con.executescript(
-            """
-            PRAGMA journal_mode = OFF;
-            PRAGMA synchronous = OFF;
-            PRAGMA cache_size = -8000;
-            CREATE TABLE ids (
-                number INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, place TEXT NOT NULL,
-                kind TEXT, done INTEGER NOT NULL DEFAULT 0
-            );
-            """
-        )
-
-    def __enter__(self) -> Worklist:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Remove the list from the disk."""
-        self._con.close()
-        self._folder.cleanup()
+        super().__init__(_TABLE, folder)
 
     def add(self, found: FoundId) -> bool:
         """Add an ID at the end, unless it is there already; return whether it was new. A text that is no ID is done."""

@@ -189,7 +189,9 @@ def test_it_notes_the_newest_change_and_when_the_api_served_the_first_page() -> 
 
 
 def test_without_a_date_this_machines_clock_stands_for_the_apis() -> None:
-    handler = lambda request: httpx.Response(200, json={"object": "list", "data": []})  # noqa: E731
+    def handler(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"object": "list", "data": []})
+
     assert walk(handler).state.walked_at == datetime.fromtimestamp(1_800_000_000, UTC)
 
 

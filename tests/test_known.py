@@ -275,5 +275,5 @@ def test_nothing_is_left_on_the_disk(lake: LakeFiles, tmp_path: Path, monkeypatc
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with Known(lake, None) as seen:
         seen.changed(CLASSIFY, [summary()])
-        assert list(tmp_path.glob("pipeline-known-*/known.sqlite"))
-    assert list(tmp_path.glob("pipeline-known-*")) == []
+        assert list(tmp_path.glob("pipeline-*/scratch.sqlite"))
+    assert list(tmp_path.glob("pipeline-*")) == []

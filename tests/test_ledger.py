@@ -63,9 +63,9 @@ def test_the_kept_ledger_is_what_was_worked_out_by_hand_after_each_arrival(
     assert differing(read_ledger(lake.folder), EXPECTED) == {}
 
 
-def lines_of(lake: LakeFiles) -> Counter[tuple[Any, ...]]:
+def lines_of(lake: LakeFiles) -> Counter[str]:
     with Lake(lake.folder) as catalog:
-        return Counter(map(repr, catalog.sql("FROM credit_lines").fetchall()))  # type: ignore[arg-type]
+        return Counter(map(repr, catalog.sql("FROM credit_lines").fetchall()))
 
 
 def test_the_kept_ledger_is_the_worlds_and_stays_it_as_summaries_come(lake: LakeFiles) -> None:

@@ -120,7 +120,7 @@ def test_more_ids_than_are_read_at_a_time_come_out_whole() -> None:
 def test_it_is_on_disk_while_open_and_gone_after(tmp_path: Path) -> None:
     with Worklist(tmp_path) as worklist:
         fill(worklist, "clr_1")
-        assert [path.name for path in tmp_path.rglob("*.sqlite")] == ["ids.sqlite"]
+        assert [path.name for path in tmp_path.rglob("*.sqlite")] == ["scratch.sqlite"]
     assert list(tmp_path.iterdir()) == []
 
 
