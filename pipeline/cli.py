@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from pipeline import __version__
-from pipeline.commands import asking, check, dashboard, export, loading, reporting, sandbox, sync
+from pipeline.commands import asking, check, dashboard, erasing, export, loading, reporting, sandbox, sync
 from pipeline.commands.options import Run
 from pipeline.errors import PipelineError
 
@@ -74,6 +74,8 @@ def build_parser() -> argparse.ArgumentParser:
     asking.add_status(commands)
     check.add_check(commands)
     export.add_export(commands)
+    erasing.add_forget(commands)
+    erasing.add_prune(commands)
     sandbox.add_sandbox(commands)
     return parser
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 TEMPORARY_SUFFIX = ".tmp"
 """No temporary name ends in `.parquet`: a query's `*.parquet` would match it."""
@@ -35,6 +37,15 @@ def write_file(path: Path, content: bytes | memoryview) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def creating(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file, to be written bit by bit; it is on the disk at the end. Its name is not: see `sync_folder`."""
+    with path.open("xb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def make_folder(folder: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import defaults
+from pipeline.erased import read_erased
 from pipeline.errors import ApiError, LakeError, RunError, RunFailedError, RunMissingError
 from pipeline.ids import FoundId, why_unusable
 from pipeline.kinds import FINISHED, KINDS, Kind, kind_of
@@ -81,7 +82,8 @@ class Plan:
 def plan_fetch(found: Iterable[FoundId], lake: LakeFiles, options: FetchOptions, *, report: Report) -> Iterator[Plan]:
     """Work out which IDs to ask for. Asks for nothing and writes nothing to the lake; `recover` it first.
 
-    `report` is called for each distinct ID that cannot be asked for: it is none, or reading it could destroy a result.
+    `report` is called for each distinct ID that cannot be asked for: it is none, or reading it could destroy a result;
+    and once for all that were forgotten.
     """
     with Worklist() as worklist:
         plan = Plan(worklist)
@@ -90,8 +92,9 @@ def plan_fetch(found: Iterable[FoundId], lake: LakeFiles, options: FetchOptions,
                 plan.invalid += 1
                 report(each, why)
         plan.requested = worklist.count()
+        plan.skipped = _skip_forgotten(worklist, lake, report)
         if not options.refresh:
-            plan.skipped = _skip_finished(worklist, lake, details=options.details)
+            plan.skipped += _skip_finished(worklist, lake, details=options.details)
         if options.details:
             plan.invalid += _refuse_dangerous(worklist, options, report)
         else:
@@ -130,7 +133,7 @@ def fetch_planned(
     )
     try:
         _fetch_in_thread(plan, load, connection, options, progress)
-        load.result.skipped, load.result.invalid = plan.skipped, plan.invalid
+        load.result.skipped, load.result.invalid = plan.skipped + load.left_out, plan.invalid
         return load.finish(keep_raw=options.keep_raw)
     except OSError as error:
         raise LakeError(
@@ -204,6 +207,19 @@ def _skip_finished(worklist: Worklist, lake: LakeFiles, *, details: bool) -> int
         lake.raise_damage(footers_only=True)
         raise
     return skipped
+
+
+def _skip_forgotten(worklist: Worklist, lake: LakeFiles, report: Report) -> int:
+    """Take off the list what was forgotten in this lake, and must not come back; return how many that were."""
+    erased = read_erased(lake)
+    forgotten: list[str] = []
+    for batch in worklist.iter_open_batches(_SKIP_BATCH) if erased.runs else ():
+        forgotten += [run_id for run_id in batch if erased.has(run_id)]
+    if forgotten:
+        worklist.mark_done(forgotten)
+        shown = ", ".join(forgotten[:3]) + (", …" if len(forgotten) > 3 else "")
+        report(FoundId(forgotten[0], shown), "forgotten in this lake, so not asked for")
+    return len(forgotten)
 
 
 def _refuse_dangerous(worklist: Worklist, options: FetchOptions, report: Report) -> int:

@@ -6,6 +6,7 @@
     LAKE/dead_letters.parquet               one row an ID that did not come
     LAKE/moving.json                        only while runs change their day: which, from where, to where
     LAKE/lake.json                          the schema version that all day files have, as JSON
+    LAKE/erased.json                        only if needed: what is gone for good, so that nothing brings it back
     LAKE/odd_days.json                      only if needed: days of runs whose creation time should be known and is not
 
 A file is only ever replaced as a whole. Writers hold the lock; readers need none.
@@ -66,6 +67,7 @@ class LakeFiles:
         self.dead_letters_path = self.folder / "dead_letters.parquet"
         self.moving_path = self.folder / "moving.json"
         self.odd_days_path = self.folder / "odd_days.json"
+        self.erased_path = self.folder / "erased.json"
         self.version_path = self.folder / "lake.json"
 
     # Whose turn it is
@@ -97,7 +99,7 @@ class LakeFiles:
             lock.release()
 
     def _remove_temporaries(self) -> None:
-        for pattern in ("", "loads/", "runs/*/"):
+        for pattern in ("", "loads/", "runs/*/", "raw/*/"):
             for path in self.folder.glob(f"{pattern}.*{durable.TEMPORARY_SUFFIX}"):
                 if path.is_dir():
                     shutil.rmtree(path)
@@ -134,6 +136,19 @@ class LakeFiles:
         """Return the lock that a load holds as long as its process lives."""
         return filelock.FileLock(self.load_lock_path(load_id), thread_local=False)
 
+    def running_loads(self) -> set[str]:
+        """Return the loads that are at work at this moment, in whichever process."""
+        found = set()
+        for path in self.raw_folder.glob("*/*.lock"):
+            lock = self.load_lock(path.stem)
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
+                found.add(path.stem)
+            else:
+                lock.release()
+        return found
+
     def load_lock_path(self, load_id: str) -> Path:
         """Return where that lock is."""
         return raw.raw_path(self.raw_folder, load_id).with_name(f"{load_id}.lock")
@@ -168,6 +183,12 @@ class LakeFiles:
         """Replace a day's file. It stays where it became empty: a query may have it in its list of files."""
         table = table.cast(RUNS_FILE_SCHEMA).sort_by("run_id")
         durable.write_file(self.day_path(day), _parquet_bytes(table))
+
+    def remove_day(self, day: str) -> None:
+        """Remove a day's file and folder. No reader may have it in its list any more: empty it long before."""
+        durable.remove_file(self.day_path(day))
+        with contextlib.suppress(OSError):  # something else is in it
+            self.day_path(day).parent.rmdir()
 
     # Loads and dead letters
 

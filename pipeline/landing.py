@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from pipeline import durable
 from pipeline.deletion import mark_deleted
+from pipeline.erased import read_erased
 from pipeline.flatten import Row
 from pipeline.kinds import KINDS
 from pipeline.lake import UNKNOWN_DAY, LakeFiles, Move, UnlandedLog
@@ -49,7 +50,7 @@ def land_logs(lake: LakeFiles, logs: list[UnlandedLog], *, replace: bool = False
     finish_moves(lake)
     folder = Path(tempfile.mkdtemp(prefix=".staging-", suffix=durable.TEMPORARY_SUFFIX, dir=lake.folder))
     try:
-        staging = Staging(folder)
+        staging = Staging(folder, read_erased(lake))
         landings = [staging.read(log) for log in logs]
         staging.close()
         with duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": str(folder)}) as con:

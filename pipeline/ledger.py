@@ -157,9 +157,17 @@ class LedgerFiles:
         except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
             return Manifest(_made_by())
 
+    def remove_superseded(self) -> None:
+        """Remove the files of earlier versions, which a query that began before may be on."""
+        manifest = self.read_manifest()
+        self._remove_others(manifest, Manifest(manifest.made_by))
+
     def _write_manifest(self, manifest: Manifest, before: Manifest) -> None:
         """Put the new files in force. Those of the version before stay until the next time: a query may be on them."""
         durable.write_file(self._manifest_path, json.dumps(asdict(manifest)).encode())
+        self._remove_others(manifest, before)
+
+    def _remove_others(self, manifest: Manifest, before: Manifest) -> None:
         kept = {
             path
             for each in (manifest, before)

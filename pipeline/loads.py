@@ -15,6 +15,8 @@ from typing import Any
 import filelock
 
 from pipeline import __version__, durable, raw, telemetry
+from pipeline.erased import read_erased
+from pipeline.erasure import finish_erasure
 from pipeline.errors import RunError, RunMissingError
 from pipeline.flatten import time_value
 from pipeline.lake import LakeFiles, UnlandedLog
@@ -88,6 +90,8 @@ class Load:
         self.lake, self._tell, self._now = lake, tell, now
         self.started_at = now()
         self.result = LoadResult(raw.new_load_id(self.started_at), str(lake.folder), requested=requested)
+        self._erased = read_erased(lake)
+        self.left_out = 0  # payloads and failures of runs that are gone from this lake for good
         self._landed_bytes = 0
         self._taken = self._taken_at_landing = 0
         self._head = {
@@ -120,15 +124,25 @@ class Load:
 
     def take_run(
         self, run_id: str, body: bytes, *, fetched_at: datetime, is_detail: bool, workspace_id: str | None
-    ) -> None:
-        """Take a payload as it arrived; it is safe after the next checkpoint."""
+    ) -> bool:
+        """Take a payload as it arrived; it is safe after the next checkpoint. Tell whether it was taken: what is gone
+        from the lake for good is not.
+        """
+        admitted = self._erased.admitted(run_id, body, fetched_at)
+        if admitted is None:
+            self.left_out += 1
+            return False
         self._taken += 1
         self._writer.append(
-            raw.run_record(run_id, body, fetched_at=fetched_at, is_detail=is_detail, workspace_id=workspace_id)
+            raw.run_record(run_id, admitted, fetched_at=fetched_at, is_detail=is_detail, workspace_id=workspace_id)
         )
+        return True
 
     def take_failure(self, error: RunError, *, workspace_id: str | None) -> None:
-        """Take an ID that did not come, with the reason; it will be a dead letter."""
+        """Take an ID that did not come, with the reason; it will be a dead letter, unless it is gone for good."""
+        if self._erased.has(error.run_id):
+            self.left_out += 1
+            return
         self._taken += 1
         fields = {
             "run_id": error.run_id,
@@ -198,8 +212,10 @@ class Load:
 def recover(lake: LakeFiles, *, tell: Tell = lambda _message: None) -> int:
     """Land what loads whose process died had logged, asking the API for nothing; return how many such loads there were.
 
+    An erasure that was cut short is finished first.
     A load that is still running is left alone. `tell` gets a sentence for each one landed and each damage met.
     """
+    finish_erasure(lake, tell=tell)
     if not lake.unlanded_logs():
         return 0
     recovered = 0

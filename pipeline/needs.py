@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.catalog import Lake
+from pipeline.erased import is_pseudonym
 from pipeline.kinds import FINISHED, KINDS, Kind, kind_of
 from pipeline.reports import read_sql
 from pipeline.schema import RUN_COLUMNS
@@ -73,7 +74,7 @@ def find_needs(
 
 def _is_unlisted(run_id: str) -> bool:
     kind = kind_of(run_id)
-    return kind is not None and not kind.listed
+    return kind is not None and not kind.listed and not is_pseudonym(run_id)
 
 
 def find_unfinished(

@@ -76,6 +76,13 @@ def _json_default(value: Any) -> Any:
     raise TypeError(type(value).__name__)
 
 
+def pack_frame(lines: list[bytes]) -> bytes:
+    """Return lines, given without their ends, as one frame."""
+    return zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(
+        b"".join(line + b"\n" for line in lines)
+    )
+
+
 class RawWriter:
     """Appends records to one load's raw log.
 

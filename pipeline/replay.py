@@ -74,6 +74,9 @@ def load_files(
         for name in names:
             _take_file(load, name, workspace_id, report, stdin)
         load.land()
+        if load.left_out:
+            payloads = "1 payload" if load.left_out == 1 else f"{load.left_out:,} payloads"
+            progress.tell(f"{payloads} left out: of runs that were forgotten, or are pruned, in this lake")
         result = load.result
         result.requested = result.landed + result.unchanged + result.invalid
         return load.finish(keep_raw=keep_raw)

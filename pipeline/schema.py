@@ -130,7 +130,7 @@ LOADS: tuple[Column, ...] = (
     Column("requested", INT, "Distinct IDs asked for, or payloads given."),
     Column("landed", INT, "Runs that were new or changed."),
     Column("unchanged", INT, "Runs that came and were as the lake had them."),
-    Column("skipped", INT, "IDs not asked for, since the lake had them finished and in detail."),
+    Column("skipped", INT, "IDs not asked for, since the lake had them finished and in detail, or forgot them."),
     Column("missing", INT, "IDs that the API does not have (404)."),
     Column("failed", INT, "IDs that did not come, for another reason; they are in dead_letters."),
     Column("invalid", INT, "IDs or payloads that could not be used; each was named on standard error."),

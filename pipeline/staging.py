@@ -14,6 +14,7 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from pipeline import raw
+from pipeline.erased import Erased
 from pipeline.flatten import Row, flatten_run, text_value, time_value
 from pipeline.kinds import kind_of
 from pipeline.lake import UnlandedLog
@@ -57,10 +58,12 @@ class Landing:
 class Staging:
     """Flattened rows and failures of raw logs. Rows are kept by the day that their own payload puts them in.
 
-    Up to 16 MiB stay in memory; beyond that they go to a file in `folder`, and one day at a time comes back.
+    What is gone from the lake for good is left out. Up to 16 MiB stay in memory; beyond that they go to a file in
+    `folder`, and one day at a time comes back.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, erased: Erased) -> None:
+        self._erased = erased
         self.rows = 0
         self.failures = 0
         self._folder = folder
@@ -141,6 +144,8 @@ class Staging:
             landing.invalid += 1
 
     def _take_run(self, landing: Landing, record: raw.Record) -> None:
+        if self._erased.has(record["run_id"]):
+            return
         flat = flatten_run(
             record["payload"],
             fetched_at=time_value(record["fetched_at"]),
@@ -148,6 +153,8 @@ class Staging:
             workspace_id=record["workspace_id"],
             is_detail=record["detail"],
         )
+        if self._erased.is_pruned(flat.row):
+            return
         landing.field_problems.update(flat.problems)
         landing.last_record_at = flat.row["fetched_at"]
         flat.row[_DAY.name] = day_of(flat.row)
@@ -177,6 +184,8 @@ class Staging:
         self._tables, self._keys = [], []
 
     def _take_failure(self, landing: Landing, record: raw.Record) -> None:
+        if self._erased.has(record["run_id"]):
+            return
         kind = kind_of(record["run_id"])
         row = {name: record.get(name) for name in DEAD_LETTERS_SCHEMA.names}
         row |= {

@@ -296,8 +296,9 @@ class _WorkspaceSync:
             session.load.result.invalid += len(rows) - len(usable)
             self.progress.tell(f"list {kind.path}: {len(rows) - len(usable)} entries that are no {kind.object}")
         changed = await asyncio.to_thread(known.changed, kind, usable)
+        taken = 0
         for row in changed:
-            session.load.take_run(
+            taken += session.load.take_run(
                 row["id"],
                 json.dumps(row).encode(),
                 fetched_at=page.fetched_at,
@@ -308,7 +309,7 @@ class _WorkspaceSync:
         self._standing.done += len(usable)
         session.count()
         await session.checkpoint(if_much=True)
-        return len(changed)
+        return taken
 
     def _take_states(self) -> Settle:
         """Take how far the walks have come; once what they brought has landed, note it."""

@@ -13,10 +13,13 @@ from pipeline.checks import parquet_files, raw_logs, tables
 from pipeline.checks.findings import FIRST_FEW, Finding, finding
 from pipeline.checks.parquet_files import FileState
 from pipeline.checks.raw_logs import LogState
+from pipeline.erased import read_erased
 from pipeline.errors import LakeDamagedError
 from pipeline.lake import LakeFiles
 from pipeline.ledger import LedgerFiles
+from pipeline.traces import find_traces
 
+GONE = "gone for good"
 _MEMORY_LIMIT = "1GiB"
 _TRIES = 3
 
@@ -68,6 +71,7 @@ def _check_once(lake: LakeFiles, now: datetime) -> Checked:
         checked.findings += _check_files(lake, checked)
         checked.findings += _check_tables(con, checked, ledger_paths, now)
         checked.findings[_AFTER_FILES:_AFTER_FILES] = _check_logs(lake, con, checked.logs)
+        checked.findings += _check_gone(lake)
     return checked
 
 
@@ -167,6 +171,21 @@ def _check_moves(lake: LakeFiles) -> Finding:
         ok="no run is on its way from one day to another",
         broken="runs on their way from one day to another (the next load, or --repair, ends it): {}",
     )
+
+
+def _check_gone(lake: LakeFiles) -> Iterator[Finding]:
+    """What was forgotten or pruned must be nowhere; where nothing was, there is nothing to search for."""
+    erased = read_erased(lake)
+    if erased:
+        search = find_traces(
+            lake, lambda found: {each for each in found if erased.has(each)}, before=erased.pruned_before
+        )
+        yield finding(
+            GONE,
+            search.traces,
+            ok="no file speaks of what was forgotten or pruned",
+            broken="traces of what was forgotten or pruned: {}",
+        )
 
 
 # The raw log and the lake

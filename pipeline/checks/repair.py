@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import durable
-from pipeline.checks.lake import Checked, check_lake
+from pipeline.checks.lake import GONE, Checked, check_lake
 from pipeline.checks.tables import read_check
+from pipeline.erased import read_erased
+from pipeline.erasure import sweep
 from pipeline.errors import LakeDamagedError, UsageError
 from pipeline.flatten import Row
 from pipeline.lake import LakeFiles, Move
@@ -44,6 +46,9 @@ def repair_lake(lake: LakeFiles, checked: Checked, *, tell: Tell) -> Checked:
             finish_moves(lake)
             tell("moves that had been cut short are finished")
     recover(lake, tell=tell)
+    if GONE in broken:
+        swept = sweep(lake, read_erased(lake), tell=tell)
+        tell(f"taken out again: {swept.rows:,} rows, {swept.payloads:,} records of raw logs")
     if "ledger kept" in broken:
         shutil.rmtree(LedgerFiles(lake).folder)
         tell("the ledger beside the lake is taken away; the next report makes it anew")
