@@ -1,6 +1,7 @@
 """Runs, or their payloads, that are older than they are to be kept: gone, and not taken in again."""
 
 import json
+import shutil
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -185,3 +186,15 @@ def test_a_length_of_time_that_is_none_is_refused(filled: LakeFiles, tmp_path: P
     assert done.returncode == 2
     assert "--older-than takes a number of days, such as 400d" in done.stderr
     assert len(run_ids(filled)) == 6
+
+
+def test_an_old_copy_of_the_raw_log_does_not_bring_them_back(filled: LakeFiles, tmp_path: Path) -> None:
+    shutil.copytree(filled.raw_folder, tmp_path / "backup")
+    prune_runs(filled, LIMIT)
+    shutil.copytree(tmp_path / "backup", filled.raw_folder, dirs_exist_ok=True)
+    rebuild_lake(filled)
+    assert "clr_old" not in run_ids(filled)
+    assert not check_lake(filled).is_whole
+    prune_runs(filled, LIMIT)
+    assert check_lake(filled).is_whole
+    assert "clr_old" not in logged(filled)
