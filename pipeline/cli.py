@@ -31,6 +31,8 @@ exit codes: 0 all landed; 1 it could not run; 2 wrong usage; 3 some runs did not
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (see the epilogue of `pipeline --help`)."""
+    # Arrow's own allocator keeps what a landing has used: 65 MB more at its peak, and no faster (measured).
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     arguments = build_parser().parse_args(argv)
     run: Run = arguments.run
     try:

@@ -32,8 +32,8 @@ from pipeline.schema import DEAD_LETTERS_SCHEMA, RUNS_FILE_SCHEMA
 from pipeline.staging import Landing, Staging
 
 _DATED_KINDS = [kind.object for kind in KINDS if kind.carries.get("createdAt") == "both"]
-_MERGE_ROWS = 10_000
-_MEMORY_LIMIT = "512MB"
+_MERGE_ROWS = 2_000
+_MEMORY_LIMIT = "128MB"
 
 
 def land_log(lake: LakeFiles, log: UnlandedLog, *, replace: bool = False) -> Landing:

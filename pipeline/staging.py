@@ -25,9 +25,9 @@ _DAY = pa.field("_day", pa.string())
 _STAGED_SCHEMA = RUNS_FILE_SCHEMA.append(_DAY).remove_metadata()
 _KEYS = ("run_id", "kind", "created_at", "initial_run_at", "file_created_at", "fetched_at", "_day")
 _KEYS_SCHEMA = pa.schema([_STAGED_SCHEMA.field(name).remove_metadata() for name in _KEYS])
-_BATCH_ROWS = 4_096
+_BATCH_ROWS = 1_024
 _BATCH_BYTES = 32 << 20
-_MEMORY_BYTES = 16 << 20
+_MEMORY_BYTES = 8 << 20
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class Landing:
 class Staging:
     """Flattened rows and failures of raw logs. Rows are kept by the day that their own payload puts them in.
 
-    What is gone from the lake for good is left out. Up to 16 MiB stay in memory; beyond that they go to a file in
+    What is gone from the lake for good is left out. Up to 8 MiB stay in memory; beyond that they go to a file in
     `folder`, and one day at a time comes back.
     """
 

@@ -1,0 +1,136 @@
+"""A loopback server that answers by-ID requests as fast as Python can: tens of thousands a second, where the sandbox, which
+behaves as the API does, gives a few thousand. For soaks and benchmarks, in which the client is to be what takes time.
+
+    python -m tests.fast_server          prints its port, then a line with its count of answers for each line it reads
+
+A run's number is the digits of its ID. It decides the day of creation, of 365, and every seventh run failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+DAYS = 365
+_FIRST_DAY = datetime(2025, 11, 1, 9, 30, tzinfo=UTC)
+_FILLER = 1_700
+
+
+def run_id(number: int) -> str:
+    """Return the ID of a run by its number."""
+    return f"clr_{number:020d}"
+
+
+def payload(number: int) -> dict[str, Any]:
+    """Return the detail of a run by its number: 3 KB, 1.3 credits, or failed."""
+    created_at = _FIRST_DAY + timedelta(days=number % DAYS)
+    is_failed = number % 7 == 0
+    run = {
+        "object": "classify_run",
+        "id": run_id(number),
+        "status": "FAILED" if is_failed else "PROCESSED",
+        "failureReason": "PARSING_ERROR" if is_failed else None,
+        "failureMessage": f"The file could not be parsed: page {number % 12}" if is_failed else None,
+        "createdAt": created_at.isoformat(),
+        "updatedAt": (created_at + timedelta(seconds=20)).isoformat(),
+        "classifier": {"object": "classifier", "id": f"cl_{number % 12}", "name": f"Classifier {number % 12}"},
+        "classifierVersion": {"object": "classifier_version", "id": f"clv_{number % 12}", "version": "1.0"},
+        "config": {"baseProcessor": "classification_performance", "baseVersion": "3.2.0", "classifications": []},
+        "file": {"object": "file", "id": f"file_{number}", "name": f"invoice-{number}.pdf", "type": "PDF",
+                 "metadata": {"pageCount": 3}, "createdAt": created_at.isoformat()},
+        "reviewed": False, "edited": False, "metadata": {"customer": f"c{number % 12}"},
+        "output": {"id": "invoice", "type": "invoice", "confidence": 0.97, "insights": [{"type": "reasoning", "content": "x" * _FILLER}]},
+        "usage": None if is_failed else {"credits": 1.3},
+        "dashboardUrl": f"https://dashboard.example/runs/{run_id(number)}",
+    }  # fmt: skip
+    return run
+
+
+class _Answering(asyncio.Protocol):
+    def __init__(self, counts: list[int], templates: list[bytes]) -> None:
+        self._counts, self._templates = counts, templates
+        self._ahead = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: Any = transport
+
+    def data_received(self, data: bytes) -> None:
+        *requests, self._ahead = (self._ahead + data).split(b"\r\n\r\n")
+        for request in requests:
+            number = int(request[: request.index(b" HTTP/1.1")].rsplit(b"_", 1)[1])
+            body = self._body(number)
+            self._transport.write(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+            )
+            self._counts[0] += 1
+
+    def _body(self, number: int) -> bytes:
+        """Return the payload by a template: numbers with one remainder differ in the digits of the number alone."""
+        template = self._templates[number % len(self._templates)]
+        return template.replace(b"00000000000000000000", b"%020d" % number).replace(b"@NUMBER@", b"%d" % number)
+
+
+def _templates() -> list[bytes]:
+    """Return a template for each remainder of all that a payload depends on but for the number itself."""
+    templates = []
+    for number in range(DAYS * 7 * 12):
+        run = payload(number)
+        run["id"], run["dashboardUrl"] = run_id(0), f"https://dashboard.example/runs/{run_id(0)}"
+        run["file"] |= {"id": "file_@NUMBER@", "name": "invoice-@NUMBER@.pdf"}
+        templates.append(json.dumps(run).encode())
+    return templates
+
+
+async def _serve(counts: list[int]) -> None:
+    loop = asyncio.get_running_loop()
+    templates = _templates()
+    server = await loop.create_server(lambda: _Answering(counts, templates), "127.0.0.1", 0, backlog=1024)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    reader = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while await reader.readline():
+        print(counts[0], flush=True)
+
+
+class FastServer:
+    """The server, in a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        assert process.stdout is not None
+        self.base_url = f"http://127.0.0.1:{process.stdout.readline().strip()}"
+
+    def answered(self) -> int:
+        """Return how many requests it has answered."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+
+@contextmanager
+def serving_fast() -> Iterator[FastServer]:
+    """Serve in a process of its own meanwhile."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.fast_server"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent,
+    )  # fmt: skip
+    with process:
+        try:
+            yield FastServer(process)
+        finally:
+            process.terminate()
+
+
+if __name__ == "__main__":
+    multiprocessing.current_process().name = "fast-server"
+    asyncio.run(_serve([0]))
