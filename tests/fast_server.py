@@ -1,5 +1,7 @@
-"""A loopback server that answers by-ID requests as fast as Python can: tens of thousands a second, where the sandbox, which
-behaves as the API does, gives a few thousand. For soaks and benchmarks, in which the client is to be what takes time.
+"""A loopback server that answers by-ID requests as fast as Python can: tens of thousands a second.
+
+The sandbox, which behaves as the API does, gives a few thousand. This is for soaks and benchmarks, in which the client
+is to be what takes time.
 
     python -m tests.fast_server          prints its port, then a line with its count of answers for each line it reads
 
@@ -33,7 +35,7 @@ def payload(number: int) -> dict[str, Any]:
     """Return the detail of a run by its number: 3 KB, 1.3 credits, or failed."""
     created_at = _FIRST_DAY + timedelta(days=number % DAYS)
     is_failed = number % 7 == 0
-    run = {
+    return {
         "object": "classify_run",
         "id": run_id(number),
         "status": "FAILED" if is_failed else "PROCESSED",
@@ -47,11 +49,11 @@ def payload(number: int) -> dict[str, Any]:
         "file": {"object": "file", "id": f"file_{number}", "name": f"invoice-{number}.pdf", "type": "PDF",
                  "metadata": {"pageCount": 3}, "createdAt": created_at.isoformat()},
         "reviewed": False, "edited": False, "metadata": {"customer": f"c{number % 12}"},
-        "output": {"id": "invoice", "type": "invoice", "confidence": 0.97, "insights": [{"type": "reasoning", "content": "x" * _FILLER}]},
+        "output": {"id": "invoice", "type": "invoice", "confidence": 0.97,
+                   "insights": [{"type": "reasoning", "content": "x" * _FILLER}]},
         "usage": None if is_failed else {"credits": 1.3},
         "dashboardUrl": f"https://dashboard.example/runs/{run_id(number)}",
     }  # fmt: skip
-    return run
 
 
 class _Answering(asyncio.Protocol):
