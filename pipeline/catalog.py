@@ -63,7 +63,8 @@ class Lake:
 
     The views are `runs` (one row a run), `charges` (one row a charge line, as each run reports it), `credit_ledger`
     (every credit once), `unknown_credits` (runs whose credits nothing tells), `loads` and `dead_letters`. Times are
-    UTC. With `locked`, queries can read the lake and no other file. Raises UsageError where there is no lake.
+    UTC. With `locked`, queries can read the lake and no other file. Raises UsageError where there is no lake,
+    NewerLakeError where a newer version of this program wrote it.
 
         lake = Lake("data/lake")
         lake.sql("SELECT kind, count(*) FROM runs WHERE status = $status GROUP BY ALL", status="FAILED").df()
@@ -71,6 +72,7 @@ class Lake:
 
     def __init__(self, path: Path | str, *, locked: bool = False) -> None:
         self.files = existing_lake(path)
+        self.files.refuse_newer()
         self.con = duckdb.connect()
         self.con.execute("SET TimeZone = 'UTC'; SET python_enable_replacements = false")
         self.con.execute(
@@ -90,6 +92,9 @@ class Lake:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if isinstance(error, duckdb.Error) or isinstance(getattr(error, "__cause__", None), duckdb.Error):
+            # Relations are worked out when they are read, which may be the first time that a page is.
+            self.files.raise_damage()
 
     def close(self) -> None:
         """Let the database go; relations taken from it can no longer be asked."""
@@ -331,7 +336,10 @@ class Lake:
             self.con.register(f"no_{name}", schema.empty_table())
             relation = self.con.table(f"no_{name}")
         else:
-            relation = self.con.read_parquet(paths, union_by_name=len(paths) > 1)
+            found = self.con.read_parquet(paths, hive_partitioning=False, union_by_name=True)
+            found.create_view(f"found_{name}", replace=True)
+            self.con.register(f"no_{name}", schema.empty_table())
+            relation = self.con.sql(f"FROM no_{name} UNION ALL BY NAME FROM found_{name}")
         relation.project(", ".join(schema.names)).create_view(name, replace=True)
 
     def _create_runs(self, has_files: bool) -> None:

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
-from pipeline import durable
-from pipeline.errors import LakeDamagedError
+from pipeline import durable, sealed
+from pipeline.errors import LakeDamagedError, NewerLakeError
 from pipeline.flatten import time_value
 from pipeline.kinds import KINDS, kind_of
 
@@ -165,22 +165,22 @@ def told_times(payload: Any) -> dict[str, datetime | None]:
 def read_erased(lake: LakeFiles) -> Erased:
     """Return what is gone from a lake; raise LakeDamagedError where its note cannot be read."""
     try:
-        text = lake.erased_path.read_text()
-    except FileNotFoundError:
-        return Erased()
-    try:
-        found = json.loads(text)
+        found = sealed.parse_note(
+            lake.erased_path.read_bytes(), is_of_other_version=lambda note: note["version"] > VERSION
+        )
         if found["version"] > VERSION:
-            raise LakeDamagedError(f"{lake.erased_path}: written by a newer version of this program; upgrade it")
+            raise NewerLakeError(f"{lake.erased_path}: written by a newer version of this program; upgrade it")
         before = found["pruned_before"]
         oldest = {load_id: (int(size), str(day)) for load_id, (size, day) in found["oldest"].items()}
         runs = {str(name): str(time) for name, time in found["runs"].items()}
         pruned = None if before is None else date.fromisoformat(before)
         return Erased(str(found["salt"]), runs, pruned, bool(found["unfinished"]), oldest)
+    except FileNotFoundError:
+        return Erased()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LakeDamagedError(
-            f"{lake.erased_path}: not what this program wrote ({error}); without it forgotten runs could come back: "
-            "restore it from a copy, or remove it and forget them again"
+            f"{lake.erased_path}: damaged, or edited by hand ({sealed.one_line(error)}); without it forgotten runs "
+            "could come back: restore it from a copy, or remove it and forget them again"
         ) from error
 
 
@@ -195,7 +195,7 @@ def write_erased(lake: LakeFiles, erased: Erased) -> None:
         "runs": dict(erased.runs),
         "oldest": {load_id: list(each) for load_id, each in erased.oldest.items()},
     }
-    durable.write_file(lake.erased_path, json.dumps(content, indent=1).encode())
+    durable.write_file(lake.erased_path, sealed.note_bytes(content))
 
 
 def iter_texts(values: Iterable[Any]) -> Iterator[str]:

@@ -237,10 +237,10 @@ def _edit(lake: LakeFiles, path: Path, change: Change, swept: Swept, tell: Tell)
     load_id = path.name.removesuffix(raw.SUFFIX)
     row = next((row for row in lake.read_loads().to_pylist() if row["load_id"] == load_id), None)
 
-    def settle(edited: Edited) -> None:
+    def settle(edited: Edited, new_log: Path) -> None:
         if row is not None:
             kept = {"raw_bytes": edited.landed_bytes} if edited.payloads else {"raw_bytes": None, "raw_file": None}
-            lake.write_load(row | kept)
+            lake.write_load(row | kept, new_log=new_log)
 
     edited = edit_log(path, (row or {}).get("raw_bytes") or 0, change, settle=settle)
     if edited.lost_bytes:

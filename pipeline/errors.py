@@ -14,6 +14,7 @@ PipelineError                 anything this package raises on purpose
 └── LakeError                 the lake cannot be read or written as it is (exit code 1)
     ├── LakeLockedError       another process has been writing for too long
     └── LakeDamagedError      a file is not what it should be; the message names it
+        └── NewerLakeError    a newer version of this program wrote it
 
 A message says what, which run or file or column, and what to do about it. It never holds a secret.
 """
@@ -107,3 +108,7 @@ class LakeLockedError(LakeError):
 
 class LakeDamagedError(LakeError):
     """A file of the lake is not what it should be; the message names it."""
+
+
+class NewerLakeError(LakeDamagedError):
+    """A newer version of this program wrote the file that the message names."""

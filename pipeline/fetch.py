@@ -204,7 +204,7 @@ def _skip_finished(worklist: Worklist, lake: LakeFiles, *, details: bool) -> int
                 worklist.mark_done(run_id for (run_id,) in known)
                 skipped += len(known)
     except duckdb.Error:
-        lake.raise_damage(footers_only=True)
+        lake.raise_damage()
         raise
     return skipped
 

@@ -9,13 +9,14 @@
     LAKE/erased.json                        only if needed: what is gone for good, so that nothing brings it back
     LAKE/odd_days.json                      only if needed: days of runs whose creation time should be known and is not
 
-A file is only ever replaced as a whole. Writers hold the lock; readers need none.
+A file is only ever replaced as a whole, and holds a checksum of itself (see `sealed`). Writers hold the lock; readers
+need none.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,10 +27,9 @@ from typing import Any
 import filelock
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from pipeline import durable, raw
-from pipeline.errors import LakeDamagedError, LakeLockedError, UsageError
+from pipeline import durable, raw, sealed
+from pipeline.errors import LakeDamagedError, LakeLockedError, NewerLakeError, UsageError
 from pipeline.schema import (
     DEAD_LETTERS_SCHEMA,
     LOADS_SCHEMA,
@@ -42,6 +42,7 @@ _DAY_PREFIX = "day="
 _FILE_NAME = "runs.parquet"
 _LOCK_WAIT_S = 600.0
 _TELL_AFTER_S = 2.0
+_READ_BYTES = 1 << 20
 
 Move = tuple[str, str, str]
 """A run that changes its day: its ID, the old day, the new one."""
@@ -74,9 +75,17 @@ class LakeFiles:
 
     @contextlib.contextmanager
     def writing(self, *, tell: Callable[[str], None] = lambda _message: None) -> Iterator[None]:
+        """Hold the lake's lock; what a writer that died left behind is put right first, and an older lake upgraded."""
+        with self.locked(tell=tell):
+            self._remove_temporaries()
+            self._upgrade(tell)
+            yield
+
+    @contextlib.contextmanager
+    def locked(self, *, tell: Callable[[str], None] = lambda _message: None) -> Iterator[None]:
         """Hold the lake's lock: one writer at a time, the next waits its turn (for ten minutes, then LakeLockedError).
 
-        What a writer that died left behind is put right first.
+        For who mends a lake that cannot be written yet; all others want `writing`.
         """
         durable.make_folder(self.folder)
         lock = filelock.FileLock(self.folder / ".lock")
@@ -92,8 +101,6 @@ class LakeFiles:
                 "wait for it, or stop it, and try again"
             ) from error
         try:
-            self._remove_temporaries()
-            self._upgrade(tell)
             yield
         finally:
             lock.release()
@@ -107,30 +114,48 @@ class LakeFiles:
                     path.unlink(missing_ok=True)
 
     def is_current(self) -> bool:
-        """Return whether all day files are known to have this version's columns. Readers of others must fill them in.
+        """Return whether all files are known to be as this version writes them. Readers of others must fill in columns.
 
-        Raises LakeDamagedError where a newer version of this program wrote the lake.
+        Raises LakeDamagedError where a newer version of this program wrote the lake, or its note is damaged.
         """
         try:
-            version = int(json.loads(self.version_path.read_text())["schema"])
+            note = sealed.read_note(self.version_path, is_of_other_version=_is_other_version)
         except FileNotFoundError:
-            return not self.days()
-        except (ValueError, KeyError, TypeError) as error:
-            raise LakeDamagedError(f"{self.version_path}: not what this program wrote ({error}); remove it") from error
+            return not any(path.exists() for path, _schema in self.parquet_files())
+        version = int(note["schema"])
         if version > SCHEMA_VERSION:
-            raise LakeDamagedError(_newer(self.version_path, version))
+            raise NewerLakeError(sealed.newer(self.version_path, version))
         return version == SCHEMA_VERSION
 
+    def refuse_newer(self) -> None:
+        """Raise NewerLakeError where a newer version of this program wrote the lake, whatever else is damaged."""
+        try:
+            self.is_current()
+        except NewerLakeError:
+            raise
+        except LakeDamagedError:
+            return
+
     def _upgrade(self, tell: Callable[[str], None]) -> None:
-        """Give all day files of an earlier version the columns of this one; what they cannot know is null."""
+        """Write all files of an earlier version as this one does; what they cannot know is null.
+
+        Where this is cut short, some files are as they were and some as they will be: readers take both until the
+        version is noted, which comes last, and the next writer begins anew.
+        """
         if not self.is_current():
             days = self.days()
             tell(f"{self.folder}: an earlier version wrote this lake; bringing its {len(days):,} day files up to date")
             for day in days:
                 self.write_day(day, self.read_day(day))
+            for path in self._load_paths():
+                durable.write_file(path, sealed.parquet_bytes(sealed.read_table(path, LOADS_SCHEMA)))
+            if self.dead_letters_path.exists():
+                self.write_dead_letters(self.read_dead_letters())
+            self._write_odd_days(self.read_odd_days())
+            self.write_moves(self.read_moves())
         elif self.version_path.exists():
             return
-        durable.write_file(self.version_path, json.dumps({"schema": SCHEMA_VERSION}).encode())
+        durable.write_file(self.version_path, sealed.note_bytes({"schema": SCHEMA_VERSION}))
 
     def load_lock(self, load_id: str) -> filelock.BaseFileLock:
         """Return the lock that a load holds as long as its process lives."""
@@ -176,13 +201,16 @@ class LakeFiles:
         return [day for day in self.days() if self.day_path(day).stat().st_mtime >= time.timestamp()]
 
     def read_day(self, day: str) -> pa.Table:
-        """Return a day's rows with the whole declared schema; no rows where there is no file."""
-        return _read_table(self.day_path(day), RUNS_FILE_SCHEMA)
+        """Return a day's rows with the whole declared schema; no rows where there is no file.
+
+        Raises LakeDamagedError where a byte has changed since it was written.
+        """
+        return sealed.read_table(self.day_path(day), RUNS_FILE_SCHEMA)
 
     def write_day(self, day: str, table: pa.Table) -> None:
         """Replace a day's file. It stays where it became empty: a query may have it in its list of files."""
         table = table.cast(RUNS_FILE_SCHEMA).sort_by("run_id")
-        durable.write_file(self.day_path(day), _parquet_bytes(table))
+        durable.write_file(self.day_path(day), sealed.parquet_bytes(table))
 
     def remove_day(self, day: str) -> None:
         """Remove a day's file and folder. No reader may have it in its list any more: empty it long before."""
@@ -194,35 +222,56 @@ class LakeFiles:
 
     def read_loads(self) -> pa.Table:
         """Return all loads, oldest first."""
-        tables = [_read_table(path, LOADS_SCHEMA) for path in self._load_paths()]
+        tables = [sealed.read_table(path, LOADS_SCHEMA) for path in self._load_paths()]
         return pa.concat_tables(tables) if tables else LOADS_SCHEMA.empty_table()
 
-    def write_load(self, row: dict[str, Any]) -> None:
-        """Write one load's row in place of an earlier one of the same ID."""
+    def write_load(self, row: dict[str, Any], *, new_log: Path | None = None) -> None:
+        """Write one load's row in place of an earlier one of the same ID, with the checksum of its raw log at rest.
+
+        Where as much of the log had landed before the checksum stays, unless a new log takes the place of what it was.
+        """
         load_id = row["load_id"]
         path = self.loads_folder / f"{load_id[:4]}-{load_id[4:6]}.parquet"
-        others = _read_table(path, LOADS_SCHEMA)
-        others = others.filter(pc.not_equal(others["load_id"], load_id))
+        others = sealed.read_table(path, LOADS_SCHEMA)
+        is_own = pc.equal(others["load_id"], load_id)
+        before = None if new_log else next(iter(others.filter(is_own).to_pylist()), None)
+        row = row | {"raw_sha256": self._raw_sha256(row, before, new_log)}
+        others = others.filter(pc.invert(is_own))
         table = pa.concat_tables([others, pa.Table.from_pylist([row], schema=LOADS_SCHEMA)]).sort_by("load_id")
-        durable.write_file(path, _parquet_bytes(table))
+        durable.write_file(path, sealed.parquet_bytes(table))
+
+    def _raw_sha256(self, row: dict[str, Any], before: dict[str, Any] | None, new_log: Path | None) -> str | None:
+        path = None if row["raw_file"] is None else new_log or self.folder / row["raw_file"]
+        if path is None or row["state"] == "running" or not path.exists():
+            return None
+        if before is not None and before["raw_sha256"] and before["raw_bytes"] == row["raw_bytes"]:
+            return str(before["raw_sha256"])
+        return digest_of(path, row["raw_bytes"])
 
     def read_dead_letters(self) -> pa.Table:
         """Return the IDs that did not come."""
-        return _read_table(self.dead_letters_path, DEAD_LETTERS_SCHEMA)
+        return sealed.read_table(self.dead_letters_path, DEAD_LETTERS_SCHEMA)
 
     def write_dead_letters(self, table: pa.Table) -> None:
         """Replace the dead letters."""
-        durable.write_file(self.dead_letters_path, _parquet_bytes(table.cast(DEAD_LETTERS_SCHEMA)))
+        durable.write_file(self.dead_letters_path, sealed.parquet_bytes(table.cast(DEAD_LETTERS_SCHEMA)))
 
     def _load_paths(self) -> list[Path]:
         return sorted(self.loads_folder.glob("*.parquet")) if self.loads_folder.is_dir() else []
 
+    def parquet_files(self) -> list[tuple[Path, pa.Schema]]:
+        """Return where the Parquet files are, and their declared schemas; that of dead letters may be missing."""
+        files = [(self.day_path(day), RUNS_FILE_SCHEMA) for day in self.days()]
+        files += [(path, LOADS_SCHEMA) for path in self._load_paths()]
+        return [*files, (self.dead_letters_path, DEAD_LETTERS_SCHEMA)]
+
     def raise_damage(self, *, footers_only: bool = False) -> None:
-        """Raise LakeDamagedError naming the first Parquet file that cannot be read, if there is one."""
-        tables = [(self.day_path(day), RUNS_FILE_SCHEMA) for day in self.days()]
-        tables += [(path, LOADS_SCHEMA) for path in self._load_paths()]
-        for path, schema in [*tables, (self.dead_letters_path, DEAD_LETTERS_SCHEMA)]:
-            _read_table(path, schema, footer_only=footers_only)
+        """Raise LakeDamagedError naming the first Parquet file that is not what was written, if there is one."""
+        for path, schema in self.parquet_files():
+            if footers_only:
+                sealed.read_footer(path)
+            else:
+                sealed.read_table(path, schema)
 
     # Raw logs
 
@@ -250,32 +299,53 @@ class LakeFiles:
     def read_odd_days(self) -> list[str]:
         """Return the days that may hold runs without a creation time of kinds whose payloads always tell it."""
         try:
-            return [str(day) for day in json.loads(self.odd_days_path.read_text())]
+            note = sealed.read_note(self.odd_days_path, is_of_other_version=_is_list)
         except FileNotFoundError:
             return []
+        return [str(day) for day in (note if _is_list(note) else note["days"])]
 
     def write_odd_days(self, days: set[str]) -> None:
         """Note such days, before their runs are written."""
         if sorted(days) != self.read_odd_days():
-            durable.write_file(self.odd_days_path, json.dumps(sorted(days)).encode())
+            self._write_odd_days(sorted(days))
+
+    def _write_odd_days(self, days: list[str]) -> None:
+        if days:
+            durable.write_file(self.odd_days_path, sealed.note_bytes({"days": days}))
 
     def read_moves(self) -> list[Move]:
         """Return the moves under way; empty but for the moment of one, or after a crash in it."""
         try:
-            text = self.moving_path.read_text()
+            note = sealed.read_note(self.moving_path, is_of_other_version=_is_list)
         except FileNotFoundError:
             return []
-        try:
-            return [(run_id, old, new) for run_id, old, new in json.loads(text)]
-        except ValueError as error:
-            raise LakeDamagedError(f"{self.moving_path}: not what this program wrote ({error}); remove it") from error
+        return [(run_id, old, new) for run_id, old, new in (note if _is_list(note) else note["moves"])]
 
     def write_moves(self, moves: list[Move]) -> None:
         """Note the moves before they begin, or with none that they are over."""
         if moves:
-            durable.write_file(self.moving_path, json.dumps(moves).encode())
+            durable.write_file(self.moving_path, sealed.note_bytes({"moves": moves}))
         elif self.moving_path.exists():
             durable.remove_file(self.moving_path)
+
+
+def _is_other_version(note: Any) -> bool:
+    return int(note["schema"]) != SCHEMA_VERSION
+
+
+def _is_list(note: Any) -> bool:
+    """Tell a note of an earlier version than schema 3, which had the list alone."""
+    return isinstance(note, list)
+
+
+def digest_of(path: Path, size: int) -> str:
+    """Return the SHA-256 of a file's first bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while size > 0 and (part := file.read(min(size, _READ_BYTES))):
+            digest.update(part)
+            size -= len(part)
+    return digest.hexdigest()
 
 
 def existing_lake(folder: Path | str) -> LakeFiles:
@@ -287,44 +357,3 @@ def existing_lake(folder: Path | str) -> LakeFiles:
             "or name another folder with --lake"
         )
     return lake
-
-
-def _parquet_bytes(table: pa.Table) -> memoryview:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True, row_group_size=131_072)
-    return memoryview(sink.getvalue())
-
-
-def _read_table(path: Path, schema: pa.Schema, *, footer_only: bool = False) -> pa.Table:
-    """Return a file's rows in the declared schema; columns that an older version did not have are null.
-
-    With `footer_only` no rows are read, and none returned.
-    """
-    try:
-        with pq.ParquetFile(path) as file:
-            _check_version(path, file.schema_arrow)
-            table = file.schema_arrow.empty_table() if footer_only else file.read()
-    except FileNotFoundError:
-        return schema.empty_table()
-    except (pa.ArrowException, OSError) as error:
-        raise LakeDamagedError(
-            f"{path}: cannot be read as Parquet ({error}); move it away and run `pipeline rebuild`"
-        ) from error
-    columns = [
-        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
-        for field in schema
-    ]
-    return pa.table(columns, schema=schema)
-
-
-def _check_version(path: Path, found: pa.Schema) -> None:
-    version = (found.metadata or {}).get(b"pipeline_schema")
-    if version is not None and int(version) > SCHEMA_VERSION:
-        raise LakeDamagedError(_newer(path, int(version)))
-
-
-def _newer(path: Path, version: int) -> str:
-    return (
-        f"{path}: written by a newer version of this program (schema {version}, this one knows up to "
-        f"{SCHEMA_VERSION}); upgrade with `pip install --upgrade extend-pipeline`"
-    )

@@ -15,22 +15,24 @@ change says something new. Their lines are worked out by the same `credit_lines.
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import duckdb
 import filelock
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import durable
+from pipeline import durable, sealed
 from pipeline.lake import LakeFiles
 from pipeline.reports import read_sql
+
+VERSION = 2
+"""1: the first, which the manifest did not say. 2: with checksums."""
 
 WORTH_BYTES = 64 * 1024 * 1024
 """The size of a lake's runs from which on a ledger beside it pays: below, the view takes a second or two."""
@@ -71,7 +73,7 @@ class LedgerFiles:
     def __init__(self, files: LakeFiles) -> None:
         self.files = files
         self.folder = files.folder / "ledger"
-        self._manifest_path = self.folder / "manifest.json"
+        self.manifest_path = self.folder / "manifest.json"
 
     def current_paths(self) -> list[str] | None:
         """Return the files that are the ledger of the lake as it is at this moment; None where there are none."""
@@ -147,7 +149,7 @@ class LedgerFiles:
     def read_manifest(self) -> Manifest:
         """Return the manifest; one without days where there is none that this program can go on from."""
         try:
-            found = json.loads(self._manifest_path.read_text())
+            found = sealed.parse_note(self.manifest_path.read_bytes(), is_of_other_version=is_of_other_version)
             made_by = _made_by()
             days = {
                 day: Day((each["stamp"][0], each["stamp"][1], each["stamp"][2]), each["lines"], each["ids"])
@@ -164,7 +166,7 @@ class LedgerFiles:
 
     def _write_manifest(self, manifest: Manifest, before: Manifest) -> None:
         """Put the new files in force. Those of the version before stay until the next time: a query may be on them."""
-        durable.write_file(self._manifest_path, json.dumps(asdict(manifest)).encode())
+        durable.write_file(self.manifest_path, sealed.note_bytes({"version": VERSION, **asdict(manifest)}))
         self._remove_others(manifest, before)
 
     def _remove_others(self, manifest: Manifest, before: Manifest) -> None:
@@ -216,7 +218,7 @@ class _Work:
             self._see_runs([day])
             table = self._con.sql(read_sql("ledger_mentions")).to_arrow_table()
             if stamp_of(path) == stamp:
-                durable.write_file(self._ledger.ids_path(day, number), _parquet_bytes(table))
+                durable.write_file(self._ledger.ids_path(day, number), sealed.parquet_bytes(table))
                 return stamp
 
     def days_told_anew(self, changed: set[str], days: dict[str, Day]) -> set[str]:
@@ -245,7 +247,7 @@ class _Work:
                 "resource_id, line",
                 params={"day": day},
             )
-            durable.write_file(self._ledger.lines_path(day, number), _parquet_bytes(lines.to_arrow_table()))
+            durable.write_file(self._ledger.lines_path(day, number), sealed.parquet_bytes(lines.to_arrow_table()))
 
     def _see_runs(self, days: Iterable[str]) -> None:
         paths = sorted({str(self._ledger.files.day_path(day)) for day in days})
@@ -280,14 +282,13 @@ def _batches(days: list[str], stamps: dict[str, Stamp], rows: dict[str, int]) ->
         yield batch
 
 
-def _parquet_bytes(table: pa.Table) -> memoryview:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", row_group_size=131_072)
-    return memoryview(sink.getvalue())
+def is_of_other_version(manifest: Any) -> bool:
+    """Tell a manifest that another version wrote, which may have no checksum."""
+    return bool(manifest.get("version") != VERSION)
 
 
 @cache
 def _made_by() -> str:
     """Return what the ledger's content depends on beside the runs: the queries, and whose hashes the hashes are."""
     queries = "".join(read_sql(name) for name in ("credit_lines", "ledger_mentions", "ledger_lines"))
-    return f"duckdb {duckdb.__version__} {hashlib.sha256(queries.encode()).hexdigest()[:16]}"
+    return f"{VERSION} duckdb {duckdb.__version__} {hashlib.sha256(queries.encode()).hexdigest()[:16]}"

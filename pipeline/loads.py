@@ -87,6 +87,7 @@ class Load:
         tell: Tell = lambda _message: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        lake.is_current()  # raises where it must not be written: before anything is asked for
         self.lake, self._tell, self._now = lake, tell, now
         self.started_at = now()
         self.result = LoadResult(raw.new_load_id(self.started_at), str(lake.folder), requested=requested)
@@ -215,6 +216,7 @@ def recover(lake: LakeFiles, *, tell: Tell = lambda _message: None) -> int:
     An erasure that was cut short is finished first.
     A load that is still running is left alone. `tell` gets a sentence for each one landed and each damage met.
     """
+    lake.is_current()  # raises where it must not be written
     finish_erasure(lake, tell=tell)
     if not lake.unlanded_logs():
         return 0

@@ -38,11 +38,11 @@ class Edited:
         return bool(self.removed or self.altered or self.lost_bytes)
 
 
-def edit_log(path: Path, landed_bytes: int, change: Change, *, settle: Callable[[Edited], None]) -> Edited:
+def edit_log(path: Path, landed_bytes: int, change: Change, *, settle: Callable[[Edited, Path], None]) -> Edited:
     """Replace a log by what `change` makes of its records, if it changes any; return what was done.
 
-    `settle` is called when the new log is on the disk, before it takes the old one's place. Where it raises, the old
-    one stays.
+    `settle` is called with the new log's path when it is on the disk, before it takes the old one's place. Where it
+    raises, the old one stays.
     """
     temporary = path.with_name(f".{path.name}{durable.TEMPORARY_SUFFIX}")
     edited = Edited()
@@ -59,7 +59,7 @@ def edit_log(path: Path, landed_bytes: int, change: Change, *, settle: Callable[
                 start = part.end
             edited.size = new.tell()
         if edited.is_changed:
-            settle(edited)
+            settle(edited, temporary)
             temporary.replace(path)
             durable.sync_folder(path.parent)
     finally:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
-"""1: the first. 2: `deleted_at`."""
+SCHEMA_VERSION = 3
+"""1: the first. 2: `deleted_at`. 3: a checksum in every file, `raw_sha256`."""
 
 CREDITS = pa.decimal128(18, 6)
 TIME = pa.timestamp("us", tz="UTC")
@@ -113,7 +113,7 @@ SOURCES = Column(
 )
 """Where each field came from: without it a late payload could not be put in its right place (see `merge`)."""
 
-RUNS_FILE_SCHEMA = _schema((*RUNS, SOURCES)).with_metadata({"pipeline_schema": str(SCHEMA_VERSION)})
+RUNS_FILE_SCHEMA = _schema((*RUNS, SOURCES))
 
 LOADS: tuple[Column, ...] = (
     Column("load_id", TEXT, "Names the load; begins with its time, so IDs sort by age."),
@@ -143,6 +143,8 @@ LOADS: tuple[Column, ...] = (
     Column("version", TEXT, "The version of this package."),
     Column("raw_file", TEXT, "The load's raw log, relative to the lake. Null where it was not kept."),
     Column("raw_bytes", INT, "How much of the raw log has landed, in bytes."),
+    Column("raw_sha256", TEXT, "The SHA-256 of so much of the raw log. Null while the load runs, and of loads before "
+           "schema 3."),
 )  # fmt: skip
 LOADS_SCHEMA = _schema(LOADS)
 

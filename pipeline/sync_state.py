@@ -11,7 +11,6 @@ speaks of has landed, so a lake on another machine goes on where it stopped on t
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -20,13 +19,14 @@ from typing import Any, TypeVar
 
 import filelock
 
-from pipeline import durable
-from pipeline.errors import LakeDamagedError, LakeLockedError
+from pipeline import durable, sealed
+from pipeline.errors import LakeLockedError, NewerLakeError
 from pipeline.flatten import time_value
 from pipeline.kinds import Kind
 from pipeline.lake import LakeFiles
 
-VERSION = 1
+VERSION = 2
+"""1: the first. 2: with a checksum."""
 T = TypeVar("T", bound="KindState | DetailState")
 
 
@@ -128,12 +128,8 @@ class SyncFiles:
     def _read(self, name: str, kind: type[T], tell: Callable[[str], None]) -> T:
         path = self._path(name)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if (version := int(content["version"])) > VERSION:
-                raise LakeDamagedError(
-                    f"{path}: written by a newer version of this program (state {version}, this one knows up to "
-                    f"{VERSION}); upgrade with `pip install --upgrade extend-pipeline`"
-                )
+            content = parse_state(path.read_bytes())
+            refuse_newer(path, content)
             if content["base_url"] != self._identity["base_url"]:
                 tell(f"{path}: of another API ({content['base_url']}), so everything is walked")
                 return kind()
@@ -147,7 +143,27 @@ class SyncFiles:
 
     def _write(self, name: str, state: KindState | DetailState) -> None:
         content = {"version": VERSION, **self._identity, **_written(state)}
-        durable.write_file(self._path(name), json.dumps(content, indent=2).encode() + b"\n")
+        durable.write_file(self._path(name), sealed.note_bytes(content))
+
+
+def state_paths(lake: LakeFiles) -> list[Path]:
+    """Return the state files of all workspaces."""
+    return sorted((lake.folder / "sync").glob("*/*.json"))
+
+
+def refuse_newer(path: Path, content: dict[str, Any]) -> None:
+    """Raise NewerLakeError where a newer version of this program wrote a state."""
+    if (version := int(content.get("version", VERSION))) > VERSION:
+        raise NewerLakeError(
+            f"{path}: written by a newer version of this program (state {version}, this one knows up to "
+            f"{VERSION}); upgrade with `pip install --upgrade extend-pipeline`"
+        )
+
+
+def parse_state(text: bytes) -> dict[str, Any]:
+    """Return what a state file says; raise ValueError where it is not what was written."""
+    content: dict[str, Any] = sealed.parse_note(text, is_of_other_version=lambda note: int(note["version"]) != VERSION)
+    return content
 
 
 def _written(state: KindState | DetailState | Gap) -> dict[str, Any]:

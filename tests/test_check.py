@@ -31,7 +31,7 @@ pytestmark = pytest.mark.long
 
 NOW = NOON + timedelta(days=1)
 ALL_CHECKS = (
-    "files undamaged", "files as written", "schema whole", "no other files", "no move cut short", "raw log landed",
+    "files undamaged", "checksums", "schema whole", "no other files", "no move cut short", "raw log landed",
     "raw log kept", "each run once", "each run in its day", "charges = credits", "breakdown = total", "ledger = runs",
     "ledger kept", "loads named", "dead letters", "sources agree", "statuses", "failure reasons", "days without runs",
     "unfinished runs",
@@ -97,7 +97,7 @@ def test_a_lake_that_keeps_its_promises_passes_every_check(filled: LakeFiles) ->
     assert [(each.check, each.state, each.offenders) for each in checked.findings] == [
         (check, "ok", ()) for check in ALL_CHECKS
     ]
-    assert of(checked, "files undamaged").message == "7 files read to the last byte, 3 runs in them"
+    assert of(checked, "files undamaged").message == "8 files read to the last byte, 3 runs in them"
     assert {path: path.read_bytes() for path in filled.folder.rglob("*") if path.is_file()} == before
 
 
@@ -130,7 +130,7 @@ def test_a_flipped_byte_anywhere_in_a_parquet_file_is_found_and_named(filled: La
         position = dice.randrange(len(content))
         path.write_bytes(flipped(content, position))
         checked = check_lake(filled, now=NOW)
-        found = [offender for check in ("files undamaged", "schema whole", "files as written")
+        found = [offender for check in ("files undamaged", "schema whole")
                  for offender in of(checked, check).offenders]  # fmt: skip
         assert [offender for offender in found if offender.startswith(name)], (position, found)
 
@@ -149,8 +149,7 @@ def test_a_statistic_that_does_not_fit_the_rows_is_found_though_the_rows_can_be_
     path.write_bytes(content[:position] + b"clr_1" + content[position + 5 :])
     assert pq.read_table(path)["run_id"].to_pylist() == ["clr_1", "clr_2"]
     assert of(check_lake(filled, now=NOW), "files undamaged").offenders == (
-        "runs/day=2026-11-02/runs.parquet: its rows written again give other bytes: one has changed since it was "
-        "written",
+        "runs/day=2026-11-02/runs.parquet: its checksum is not that of its bytes: one has changed since it was written",
     )
     checked, told = repair(filled)
     assert broken(checked) == set()
@@ -473,7 +472,7 @@ def test_the_command_lists_all_and_its_exit_code_tells(filled: LakeFiles, capsys
     arguments = ["check", "--lake", str(filled.folder)]
     assert main(arguments) == 0
     assert capsys.readouterr().out.splitlines()[0] == (
-        "ok      files undamaged      7 files read to the last byte, 3 runs in them"
+        "ok      files undamaged      8 files read to the last byte, 3 runs in them"
     )
     write_rows(filled, SECOND, filled.read_day(SECOND).to_pylist()[1:])
     assert main([*arguments, "--format", "json"]) == 5

@@ -159,5 +159,5 @@ def test_a_lake_of_a_newer_version_is_refused_by_name(lake: LakeFiles) -> None:
     with pytest.raises(LakeDamagedError, match=r"lake\.json"), Lake(lake.folder) as catalog:
         catalog.runs()
     lake.version_path.write_text("{")
-    with pytest.raises(LakeDamagedError, match=r"lake\.json: not what this program wrote"):
+    with pytest.raises(LakeDamagedError, match=r"lake\.json: damaged, or edited by hand"):
         land(lake, classify("clr_2"))

@@ -188,7 +188,7 @@ def test_a_damaged_day_is_named_by_what_reads_it_and_is_mended_by_moving_it_away
     path = lake.day_path("2026-11-02")
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
     for reads in (lambda: rebuild_lake(lake), lambda: lake.read_day("2026-11-02")):
-        with pytest.raises(LakeDamagedError, match="move it away and run `pipeline rebuild`") as told:
+        with pytest.raises(LakeDamagedError, match="mend the lake with `pipeline check --repair`") as told:
             reads()
         assert str(path) in str(told.value)
     path.rename(tmp_path / "damaged.parquet")
@@ -205,7 +205,7 @@ def test_a_load_into_a_lake_with_a_damaged_day_names_it_and_lands_after_the_mend
     load = Load(lake, command="load", source="test")
     payload = {"object": "parse_run", "id": "pr_2", "status": "PROCESSED", "file": FILE}
     load.take_run("pr_2", json.dumps(payload).encode(), fetched_at=NOON, is_detail=True, workspace_id=None)
-    with pytest.raises(LakeDamagedError, match="move it away and run `pipeline rebuild`") as told:
+    with pytest.raises(LakeDamagedError, match="mend the lake with `pipeline check --repair`") as told:
         load.finish()
     load.close()
     assert str(path) in str(told.value)

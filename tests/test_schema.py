@@ -62,7 +62,6 @@ def test_every_column_of_runs_has_its_declared_type() -> None:
 def test_the_files_have_the_table_and_the_bookkeeping_of_the_merge() -> None:
     assert schema.RUNS_FILE_SCHEMA.names == [*RUN_COLUMNS.split(", "), "_sources"]
     assert schema.RUNS_FILE_SCHEMA.field("_sources").type == pa.string()
-    assert schema.RUNS_FILE_SCHEMA.metadata == {b"pipeline_schema": str(schema.SCHEMA_VERSION).encode()}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -54,9 +55,11 @@ def test_before_the_first_sync_nothing_was_walked_and_nothing_is_told(files: Syn
 def test_a_file_is_readable_json_with_all_that_is_known(files: SyncFiles) -> None:
     files.write_kind(CLASSIFY, STATE)
     text = (files.folder / "classify_run.json").read_text()
+    sha256 = json.loads(text)["sha256"]
+    assert hashlib.sha256(text.replace(sha256, "0" * 64).encode()).hexdigest() == sha256
     assert text == (
         "{\n"
-        '  "version": 1,\n'
+        '  "version": 2,\n'
         '  "base_url": "https://api.test",\n'
         '  "workspace_id": null,\n'
         '  "watermark": "2026-11-03T12:00:00.250000Z",\n'
@@ -69,7 +72,8 @@ def test_a_file_is_readable_json_with_all_that_is_known(files: SyncFiles) -> Non
         '    "down_to": "2026-10-04T12:00:00Z"\n'
         "  },\n"
         '  "followed_at": "2026-11-03T12:00:00Z",\n'
-        '  "runs": 1234\n'
+        '  "runs": 1234,\n'
+        f'  "sha256": "{sha256}"\n'
         "}\n"
     )
 
@@ -169,7 +173,7 @@ VALID: dict[str, Any] = {
 }  # fmt: skip
 
 
-def test_a_file_made_by_hand_is_read(files: SyncFiles) -> None:
+def test_a_file_of_the_first_version_without_a_checksum_is_read(files: SyncFiles) -> None:
     durable.write_file(files.folder / "classify_run.json", json.dumps(VALID).encode())
     assert read(files) == (KindState(walked_at=NOON, runs=3), [])
 
@@ -223,11 +227,11 @@ def test_a_folder_in_a_files_place_is_named(files: SyncFiles) -> None:
 
 def test_a_file_of_a_newer_version_is_not_overwritten_but_named(files: SyncFiles) -> None:
     path = files.folder / "classify_run.json"
-    durable.write_file(path, json.dumps(VALID | {"version": 2}).encode())
+    durable.write_file(path, json.dumps(VALID | {"version": 3}).encode())
     with pytest.raises(LakeDamagedError) as caught:
         read(files)
     assert str(caught.value) == (
-        f"{path}: written by a newer version of this program (state 2, this one knows up to 1); "
+        f"{path}: written by a newer version of this program (state 3, this one knows up to 2); "
         "upgrade with `pip install --upgrade extend-pipeline`"
     )
 

@@ -6,10 +6,11 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 import duckdb
 
-from pipeline.checks import parquet_files, raw_logs, tables
+from pipeline.checks import notes, parquet_files, raw_logs, tables
 from pipeline.checks.findings import FIRST_FEW, Finding, finding
 from pipeline.checks.parquet_files import FileState
 from pipeline.checks.raw_logs import LogState
@@ -31,6 +32,7 @@ class Checked:
     findings: list[Finding] = field(default_factory=list)
     files: list[FileState] = field(default_factory=list)
     logs: list[LogState] = field(default_factory=list)
+    notes: list[tuple[Path, str]] = field(default_factory=list)
 
     @property
     def is_whole(self) -> bool:
@@ -42,7 +44,9 @@ def check_lake(lake: LakeFiles, *, now: datetime | None = None) -> Checked:
     """Check every promise of a lake, reading all of it; nothing is written.
 
     Readers take no lock: where files were replaced meanwhile and something seems broken, the lake is read again.
+    Raises NewerLakeError where a newer version of this program wrote the lake.
     """
+    notes.refuse_newer(lake)
     for _ in range(_TRIES):
         before = _stamps(lake)
         checked = _check_once(lake, now or datetime.now(UTC))
@@ -52,24 +56,32 @@ def check_lake(lake: LakeFiles, *, now: datetime | None = None) -> Checked:
 
 
 def _stamps(lake: LakeFiles) -> set[tuple[str, int, int]]:
-    paths = [path for path, _schema in parquet_files.iter_files(lake)] + lake.raw_logs()
+    paths = [path for path, _schema in parquet_files.iter_files(lake)] + lake.raw_logs() + notes.note_paths(lake)
+    paths += LedgerFiles(lake).folder.rglob("*")
     return {(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in paths if path.exists()}
 
 
 def _check_once(lake: LakeFiles, now: datetime) -> Checked:
     checked = Checked()
-    states = (parquet_files.read_state(lake, path, schema) for path, schema in parquet_files.iter_files(lake))
+    checked.notes = list(notes.iter_damaged(lake))
+    is_current = any(path == lake.version_path for path, _why in checked.notes) or lake.is_current()
+    states = (
+        parquet_files.read_state(lake, path, schema, is_current=is_current)
+        for path, schema in parquet_files.iter_files(lake)
+    )
     checked.files = [state for state in states if state is not None]
     with (
         tempfile.TemporaryDirectory(prefix="pipeline-check-") as spill,
         duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": spill}) as con,
     ):
-        ledger_paths = LedgerFiles(lake).current_paths()
+        damaged_ledger = list(_damaged_ledger(LedgerFiles(lake)))
+        ledger_paths = None if damaged_ledger else LedgerFiles(lake).current_paths()
         tables.create_views(con, checked.files, ledger_paths)
-        landed = {load_id: size or 0 for load_id, size in con.sql("SELECT load_id, raw_bytes FROM loads").fetchall()}
+        loads = con.sql("SELECT load_id, raw_bytes, raw_sha256 FROM loads").fetchall()
+        landed = {load_id: (size or 0, sha256) for load_id, size, sha256 in loads}
         checked.logs = raw_logs.read_logs(lake, con, landed)
         checked.findings += _check_files(lake, checked)
-        checked.findings += _check_tables(con, checked, ledger_paths, now)
+        checked.findings += _check_tables(con, checked, ledger_paths, now, damaged_ledger)
         checked.findings[_AFTER_FILES:_AFTER_FILES] = _check_logs(lake, con, checked.logs)
         checked.findings += _check_gone(lake)
     return checked
@@ -79,7 +91,11 @@ _AFTER_FILES = 5
 
 
 def _check_tables(
-    con: duckdb.DuckDBPyConnection, checked: Checked, ledger_paths: list[str] | None, now: datetime
+    con: duckdb.DuckDBPyConnection,
+    checked: Checked,
+    ledger_paths: list[str] | None,
+    now: datetime,
+    damaged_ledger: list[str],
 ) -> Iterator[Finding]:
     is_large = sum(state.rows for state in checked.files) > tables.ROWS_IN_MEMORY
     for check in tables.CHECKS:
@@ -87,13 +103,25 @@ def _check_tables(
             yield tables.run_check(con, check, now=now)
         elif is_large and ledger_paths is None:
             yield Finding(check.check, "note", "not asked: a large lake needs `pipeline report credits` first")
+            if damaged_ledger:
+                yield _check_kept_ledger(con, None, is_large, damaged_ledger)
         else:
             yield tables.run_check(con, check, now=now)
-            yield _check_kept_ledger(con, ledger_paths, is_large)
+            yield _check_kept_ledger(con, ledger_paths, is_large, damaged_ledger)
 
 
-def _check_kept_ledger(con: duckdb.DuckDBPyConnection, paths: list[str] | None, is_large: bool) -> Finding:
+def _damaged_ledger(ledger: LedgerFiles) -> Iterator[str]:
+    if (why := notes.ledger_damage(ledger)) is not None:
+        yield f"{ledger.manifest_path.relative_to(ledger.files.folder).as_posix()}: {why}"
+    yield from parquet_files.iter_ledger_damage(ledger)
+
+
+def _check_kept_ledger(
+    con: duckdb.DuckDBPyConnection, paths: list[str] | None, is_large: bool, damaged: list[str]
+) -> Finding:
     name = "ledger kept"
+    if damaged:
+        return finding(name, damaged, ok="", broken="files of the ledger beside the lake that are damaged: {}")
     if paths is None:
         return Finding(name, "ok", "no ledger beside the lake speaks for it")
     try:
@@ -115,8 +143,8 @@ def _check_kept_ledger(con: duckdb.DuckDBPyConnection, paths: list[str] | None, 
 def _check_files(lake: LakeFiles, checked: Checked) -> Iterator[Finding]:
     damaged = [f"{state.name}: {state.damage}" for state in checked.files if state.damage]
     damaged += [f"{log.name}: {damage}" for log in checked.logs for damage in log.damage]
-    damaged += list(_damaged_notes(lake))
-    total = len(checked.files) + len(checked.logs)
+    damaged += [f"{path.relative_to(lake.folder).as_posix()}: {why}" for path, why in checked.notes]
+    total = len(checked.files) + len(checked.logs) + len(notes.note_paths(lake))
     rows = sum(state.rows for state in checked.files if state.name.startswith("runs/"))
     yield finding(
         "files undamaged",
@@ -125,11 +153,10 @@ def _check_files(lake: LakeFiles, checked: Checked) -> Iterator[Finding]:
         broken="damaged places in files (what cannot be read is left out below): {}",
     )
     yield finding(
-        "files as written",
-        [state.name for state in checked.files if state.is_unlike],
-        ok="every file is what this program writes of its rows, byte for byte",
-        broken="files that are not what this program writes of their rows (another version of it or of pyarrow wrote "
-        "them, or a byte of their footer's text has changed; checksums and statistics are right): {}",
+        "checksums",
+        [state.name for state in checked.files if state.is_unsealed],
+        ok="every file has a checksum of its own",
+        broken="files without a checksum of their own (an earlier version wrote them; the next load adds it): {}",
         state="note",
     )
     yield finding(
@@ -147,19 +174,6 @@ def _check_files(lake: LakeFiles, checked: Checked) -> Iterator[Finding]:
     yield _check_moves(lake)
 
 
-def _damaged_notes(lake: LakeFiles) -> Iterator[str]:
-    try:
-        lake.read_moves()
-    except LakeDamagedError as error:
-        yield str(error)
-    try:
-        for day in lake.read_odd_days():
-            if day != "unknown":
-                datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC)
-    except (ValueError, TypeError) as error:
-        yield f"{lake.odd_days_path.name}: not what was written ({error})"
-
-
 def _check_moves(lake: LakeFiles) -> Finding:
     try:
         moves = lake.read_moves()
@@ -175,7 +189,11 @@ def _check_moves(lake: LakeFiles) -> Finding:
 
 def _check_gone(lake: LakeFiles) -> Iterator[Finding]:
     """What was forgotten or pruned must be nowhere; where nothing was, there is nothing to search for."""
-    erased = read_erased(lake)
+    try:
+        erased = read_erased(lake)
+    except LakeDamagedError as error:
+        yield Finding(GONE, "broken", "what was forgotten or pruned cannot be told", 1, (str(error),))
+        return
     if erased:
         search = find_traces(
             lake, lambda found: {each for each in found if erased.has(each)}, before=erased.pruned_before

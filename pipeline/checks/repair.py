@@ -12,12 +12,14 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import durable
+from pipeline import durable, sealed
+from pipeline.checks import raw_logs
 from pipeline.checks.lake import GONE, Checked, check_lake
+from pipeline.checks.raw_logs import LogState
 from pipeline.checks.tables import read_check
 from pipeline.erased import read_erased
 from pipeline.erasure import sweep
-from pipeline.errors import LakeDamagedError, UsageError
+from pipeline.errors import UsageError
 from pipeline.flatten import Row
 from pipeline.lake import LakeFiles, Move
 from pipeline.landing import finish_moves
@@ -39,9 +41,11 @@ def repair_lake(lake: LakeFiles, checked: Checked, *, tell: Tell) -> Checked:
     A damaged file is kept beside, under another name. What the API told wrongly stays as it was told.
     """
     broken = {each.check for each in checked.findings if each.state == "broken"}
-    with lake.writing(tell=tell):
+    with lake.locked(tell=tell):
+        # A damaged file must not keep an older lake from being upgraded.
         _set_aside(lake, checked, tell)
         _rewrite(lake, checked, tell)
+    with lake.writing(tell=tell):
         if "no move cut short" in broken:
             finish_moves(lake)
             tell("moves that had been cut short are finished")
@@ -67,14 +71,7 @@ def repair_lake(lake: LakeFiles, checked: Checked, *, tell: Tell) -> Checked:
 def _set_aside(lake: LakeFiles, checked: Checked, tell: Tell) -> None:
     """Give files that cannot be read another name, which no reader takes for the lake's."""
     unreadable = [state.path for state in checked.files if not state.is_readable]
-    try:
-        lake.read_moves()
-    except LakeDamagedError:
-        unreadable.append(lake.moving_path)
-    try:
-        lake.read_odd_days()
-    except ValueError:
-        unreadable.append(lake.odd_days_path)
+    unreadable += [path for path, _why in checked.notes]
     for path in unreadable:
         aside = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S}")
         path.rename(aside)
@@ -83,20 +80,23 @@ def _set_aside(lake: LakeFiles, checked: Checked, tell: Tell) -> None:
 
 
 def _rewrite(lake: LakeFiles, checked: Checked, tell: Tell) -> None:
-    """Write files again whose rows can be read and whose footer is damaged, or lacks a column."""
+    """Write files again whose rows can be read, though not all of the file is what was written, or lacks a column."""
+    schemas = dict(lake.parquet_files())
     for state in checked.files:
-        if not state.is_readable or not (state.damage or state.not_whole):
-            continue
-        if state.name.startswith("runs/"):
-            day = state.path.parent.name.removeprefix("day=")
-            lake.write_day(day, lake.read_day(day))
-        elif state.path == lake.dead_letters_path:
-            lake.write_dead_letters(lake.read_dead_letters())
-        else:
-            for row in lake.read_loads().to_pylist():
-                if row["load_id"].startswith(state.path.stem.replace("-", "")):
-                    lake.write_load(row)
-        tell(f"{state.name} is written again from its rows")
+        if state.is_readable and (state.damage or state.not_whole):
+            table = sealed.read_table(state.path, schemas[state.path], is_trusted=True)
+            durable.write_file(state.path, sealed.parquet_bytes(table))
+            tell(f"{state.name} is written again from its rows")
+    for log in checked.logs:
+        if raw_logs.HARMLESS in log.damage:
+            _accept(lake, log)
+            tell(f"{log.name}: the changed byte harms nothing; its checksum is taken anew")
+
+
+def _accept(lake: LakeFiles, log: LogState) -> None:
+    for row in lake.read_loads().to_pylist():
+        if row["load_id"] == log.load_id:
+            lake.write_load(row, new_log=log.path)
 
 
 def _settle(lake: LakeFiles, tell: Tell) -> None:

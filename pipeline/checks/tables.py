@@ -73,7 +73,7 @@ def create_views(
     The credits of a large lake are those of the ledger beside it, where there is one: it is made in parts.
     """
     con.execute("SET TimeZone = 'UTC'")
-    usable = [state for state in states if state.is_readable]
+    usable = [state for state in states if state.is_readable and not state.damage]
     rows = sum(state.rows for state in usable)
     for name, prefix, schema in (
         ("stored_runs", "runs/", RUNS_FILE_SCHEMA),
