@@ -5,18 +5,23 @@ Pure but for the stream: what is wrong with a body becomes BrokenBodyError or To
 
 from __future__ import annotations
 
-import json
+import asyncio
 import zlib
 from collections.abc import AsyncIterable, Iterator, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.kinds import Kind
 from pipeline.retry import BrokenBodyError, TooLargeError, clean_text
+from pipeline.strict import parse_json
 
 Rows = tuple[list[dict[str, Any]], str | None]
 
 _PIECE_BYTES = 262_144
+_SMALL_BYTES = 262_144
+"""What of a body may be held by each request under way. Larger bodies take turns, so that 64 at a time do not hold 64
+times the bound."""
 
 
 @dataclass(slots=True)
@@ -54,13 +59,11 @@ def read_page(body: bytes) -> Rows:
 
 def _read_object(body: bytes) -> dict[str, Any]:
     try:
-        payload = json.loads(body.decode("utf-8"))
+        payload = parse_json(body.decode("utf-8"))
     except UnicodeDecodeError:
         raise BrokenBodyError("the answer is not UTF-8") from None
-    except RecursionError:
-        raise BrokenBodyError("the answer is nested too deep") from None
-    except ValueError:
-        raise BrokenBodyError("the answer is not JSON") from None
+    except ValueError as error:
+        raise BrokenBodyError(f"the answer {str(error).partition(' (')[0]}") from None
     if not isinstance(payload, dict):
         raise BrokenBodyError("the answer is no JSON object")
     return payload
@@ -72,10 +75,18 @@ def _unexpected(payload: Mapping[str, Any], expected: str) -> str:
     return f"{text} but: {told}" if told else text
 
 
-async def read_bounded(chunks: AsyncIterable[bytes], *, encoding: str, limit_bytes: int, counters: Counters) -> bytes:
+async def read_bounded(
+    chunks: AsyncIterable[bytes],
+    *,
+    encoding: str,
+    limit_bytes: int,
+    counters: Counters,
+    large: asyncio.Lock | None = None,
+) -> bytes:
     """Return the decompressed body, holding at most `limit_bytes` and one piece of it at any moment.
 
-    Raises TooLargeError above the bound, BrokenBodyError for gzip data that is damaged or ends early.
+    What is beyond a small body's size is read only while holding `large`, which those under way share. Raises
+    TooLargeError above the bound, BrokenBodyError for gzip data that is damaged or ends early.
     """
     encoding = encoding.strip().lower()
     if encoding not in ("", "identity", "gzip", "x-gzip"):
@@ -83,16 +94,20 @@ async def read_bounded(chunks: AsyncIterable[bytes], *, encoding: str, limit_byt
     gunzip = _Gunzip() if encoding.endswith("gzip") else None
     parts: list[bytes] = []
     size = 0
-    async for chunk in chunks:
-        counters.bytes_received += len(chunk)
-        for piece in gunzip.feed(chunk, limit_bytes + 1 - size) if gunzip else (chunk,):
-            size += len(piece)
-            parts.append(piece)
-        if size > limit_bytes:
-            raise TooLargeError(too_large(limit_bytes))
-    if gunzip and not gunzip.is_complete:
-        raise BrokenBodyError("the answer's gzip data ends early")
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    async with AsyncExitStack() as turn:
+        async for chunk in chunks:
+            counters.bytes_received += len(chunk)
+            for piece in gunzip.feed(chunk, limit_bytes + 1 - size) if gunzip else (chunk,):
+                size += len(piece)
+                parts.append(piece)
+                if large is not None and size > _SMALL_BYTES:
+                    await turn.enter_async_context(large)
+                    large = None
+            if size > limit_bytes:
+                raise TooLargeError(too_large(limit_bytes))
+        if gunzip and not gunzip.is_complete:
+            raise BrokenBodyError("the answer's gzip data ends early")
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 class _Gunzip:

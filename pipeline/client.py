@@ -94,7 +94,8 @@ class ExtendClient:
     honoured). HTTPS_PROXY, ALL_PROXY and NO_PROXY are honoured for https:// base URLs, where a proxy sees only an
     encrypted tunnel; a plain http:// one is never asked through a proxy, which would read the key. Redirects are
     never followed and cookies never kept. `timeout_s` bounds a whole request, body included. `max_response_bytes`
-    bounds the decompressed body. `clock` and `sleep` should be those of the limiter.
+    bounds the decompressed body; of those larger than 256 KiB one is read at a time. `clock` and `sleep` should be
+    those of the limiter.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class ExtendClient:
         concurrency: int = 64,
         transport: httpx.AsyncBaseTransport | None = None,
         timeout_s: float = 60.0,
-        max_response_bytes: int = 64 * 2**20,
+        max_response_bytes: int = 48 * 2**20,
         max_attempts: int = 6,
         max_outage_s: float = 900.0,
         rng: random.Random | None = None,
@@ -124,6 +125,7 @@ class ExtendClient:
         self._sleep = sleep
         self._redact = connection.api_key.redact
         self._places = asyncio.Semaphore(concurrency)
+        self._large = asyncio.Lock()
         self._backoff = Backoff(rng=rng or random.Random())  # noqa: S311 - jitter needs no secure generator
         self._budget = RetryBudget(clock=clock, sleep=sleep)
         self._breaker = Breaker(concurrency=concurrency, max_outage_s=max_outage_s, clock=clock, sleep=sleep)
@@ -277,7 +279,9 @@ class ExtendClient:
         # The stream itself, not `aiter_bytes`: its decoders know no bound.
         chunks = cast("AsyncIterable[bytes]", response.stream)
         encoding = response.headers.get("content-encoding", "")
-        return await read_bounded(chunks, encoding=encoding, limit_bytes=limit_bytes, counters=self.stats)
+        return await read_bounded(
+            chunks, encoding=encoding, limit_bytes=limit_bytes, counters=self.stats, large=self._large
+        )
 
     def _judge(
         self, status: int, headers: httpx.Headers, body: bytes, check: Callable[[bytes], T]

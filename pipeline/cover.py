@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline.catalog import Lake
-from pipeline.discover import Summary, iter_pages
+from pipeline.discover import Summary, is_entry, iter_pages
 from pipeline.errors import ApiError, ListError
 from pipeline.kinds import BY_OBJECT, FINISHED, KINDS, PAGE_SIZE, Kind
 from pipeline.reports import read_sql
@@ -138,9 +138,7 @@ async def _cover(session: Session, worklist: Worklist, listing: Listing) -> int:
 
 
 async def _take(session: Session, worklist: Worklist, kind: Kind, page: Page) -> int:
-    rows: dict[str, Summary] = {
-        row["id"]: row for row in page.rows if row.get("object") == kind.object and isinstance(row.get("id"), str)
-    }
+    rows: dict[str, Summary] = {row["id"]: row for row in page.rows if is_entry(row, kind)}
     wanted = worklist.open_among(rows)
     for run_id in wanted:
         body = json.dumps(rows[run_id]).encode()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ListError, ListRemovedError, RunError, TokenRefusedError
 from pipeline.flatten import time_value
-from pipeline.kinds import Kind
+from pipeline.kinds import Kind, kind_of
 from pipeline.sync_state import Gap, KindState
 
 if TYPE_CHECKING:
@@ -287,6 +287,12 @@ class _Edge:
 
 def _update_times(page: Page) -> list[datetime]:
     return [time for row in page.rows if (time := row_time(row, "updatedAt")) is not None]
+
+
+def is_entry(row: Summary, kind: Kind) -> bool:
+    """Tell whether a page's row is a run of a kind: one whose ID tells another kind would be filed under it."""
+    run_id = row.get("id")
+    return row.get("object") == kind.object and isinstance(run_id, str) and kind_of(run_id) in (None, kind)
 
 
 def row_time(row: Summary, name: str) -> datetime | None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import threading
 from collections.abc import Iterator, Mapping
@@ -33,6 +34,13 @@ SUFFIX = ".jsonl.zst"
 _MAGIC = b"\x28\xb5\x2f\xfd"
 _READ_BYTES = 1 << 20
 _MAX_FRAME_BYTES = 256 << 20
+_FRAME_BYTES = 32 << 20
+"""Where a frame that is written ends, at the latest with the line that reaches it: well below what readers take."""
+_PACKED_BYTES = 512  # of which zstd can make 16 MiB
+_LONE_SURROGATE = re.compile(
+    rb"(?P<keep>\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})"
+    rb"|\\."
+)
 _LEVEL = 3
 
 Record = dict[str, Any]
@@ -51,7 +59,8 @@ def raw_path(raw_folder: Path, load_id: str) -> Path:
 def run_record(run_id: str, body: bytes, *, fetched_at: datetime, is_detail: bool, workspace_id: str | None) -> bytes:
     """Return a `run` record as one line; `body` is the payload's JSON text and stays as it arrived but for line ends.
 
-    A line end can only stand between tokens in JSON, so taking it out changes no value.
+    A line end can only stand between tokens in JSON, so taking it out changes no value. Half of a surrogate pair is no
+    character, and for it alone other readers refuse the whole file: it is written out, as `flatten.text_value` does.
     """
     head = {
         "record": "run",
@@ -62,7 +71,14 @@ def run_record(run_id: str, body: bytes, *, fetched_at: datetime, is_detail: boo
     }
     if b"\n" in body or b"\r" in body:
         body = body.replace(b"\n", b" ").replace(b"\r", b" ")
+    if b"\\ud" in body or b"\\uD" in body:
+        body = _LONE_SURROGATE.sub(_written_out, body)
     return json.dumps(head).encode()[:-1] + b', "payload": ' + body + b"}\n"
+
+
+def _written_out(found: re.Match[bytes]) -> bytes:
+    lone = found["lone"]
+    return found[0] if lone is None else b"\\\\" + lone.lower()
 
 
 def other_record(record: str, fields: Mapping[str, Any]) -> bytes:
@@ -122,14 +138,16 @@ class RawWriter:
             with self._taking:
                 lines, self._lines = self._lines, []
                 taken, self.pending_bytes = self.pending_bytes, 0
-            if lines:
-                try:
-                    self._write_frame(b"".join(lines))
-                except OSError:
-                    with self._taking:
-                        self._lines[:0] = lines
-                        self.pending_bytes += taken
-                    raise
+            try:
+                for count, size in _frame_sizes(lines):
+                    self._write_frame(b"".join(lines[:count]))
+                    del lines[:count]
+                    taken -= size
+            except OSError:
+                with self._taking:
+                    self._lines[:0] = lines
+                    self.pending_bytes += taken
+                raise
             return self._file.tell()
 
     def _write_frame(self, content: bytes) -> None:
@@ -147,6 +165,18 @@ class RawWriter:
     def close(self) -> None:
         """Close the file; what was not checkpointed is dropped."""
         self._file.close()
+
+
+def _frame_sizes(lines: list[bytes]) -> list[tuple[int, int]]:
+    """Return of how many lines, and bytes, each frame is to be made: large payloads may come many at a time."""
+    sizes: list[tuple[int, int]] = []
+    count = size = 0
+    for line in lines:
+        count, size = count + 1, size + len(line)
+        if size >= _FRAME_BYTES:
+            sizes.append((count, size))
+            count = size = 0
+    return [*sizes, (count, size)] if count else sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,20 +236,23 @@ def _read_frame(file: BinaryIO, offset: int, ahead: bytes = b"") -> tuple[Frame 
     decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
     parts: list[bytes] = []
     read = decoded = 0
+    chunk = memoryview(b"")
     try:
         while not decompressor.eof:
-            chunk = ahead or file.read(_READ_BYTES)
+            chunk = memoryview(ahead or file.read(_READ_BYTES))
             ahead = b""
             if not chunk:
                 return None, b""
             read += len(chunk)
-            parts.append(decompressor.decompress(chunk))
-            decoded += len(parts[-1])
-            if decoded > _MAX_FRAME_BYTES:
-                return None, b""
+            while chunk and not decompressor.eof:
+                parts.append(decompressor.decompress(chunk[:_PACKED_BYTES]))
+                chunk = chunk[_PACKED_BYTES:]
+                decoded += len(parts[-1])
+                if decoded > _MAX_FRAME_BYTES:
+                    return None, b""
     except zstandard.ZstdError:
         return None, b""
-    rest = decompressor.unused_data
+    rest = decompressor.unused_data + bytes(chunk)
     return Frame(b"".join(parts).splitlines(), offset + read - len(rest)), rest
 
 

@@ -24,11 +24,14 @@ from pipeline.kinds import BY_OBJECT, kind_of
 from pipeline.lake import LakeFiles
 from pipeline.loads import Load, LoadResult, recover
 from pipeline.progress import Progress, Silent
+from pipeline.strict import parse_json
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _CHECKPOINT_BYTES = 4 << 20
-_MAX_DOCUMENT_BYTES = 1 << 30
-_PACKED_BYTES = 16 << 10
+_MAX_DOCUMENT_BYTES = 48 << 20
+_LINE_BYTES = 1 << 20
+_PACKED_BYTES = 512  # of which zstd can make 16 MiB
+_TOO_LARGE = f"larger than {_MAX_DOCUMENT_BYTES >> 20} MiB"
 
 Report = Callable[[str, str], None]
 """Takes where something unusable stands, and why it is so."""
@@ -158,26 +161,51 @@ class _ZstdFrames(io.RawIOBase):
 
 def _iter_documents(file: BinaryIO) -> Iterator[tuple[int, Any]]:
     """Yield the JSON values of a file with the line they begin at: one a line, or else the whole as one document."""
-    first = b""
-    number = 0
-    while not first.strip():
-        first = file.readline(_MAX_DOCUMENT_BYTES)
-        if not first:
-            return
-        number += 1
-    try:
-        value = _parse(first)
-    except ValueError:
-        yield from _whole_document(first + file.read(_MAX_DOCUMENT_BYTES), number)
+    lines = enumerate(_iter_lines(file), 1)
+    number, first = next(((number, line) for number, line in lines if line is None or line.strip()), (0, b""))
+    if number == 0:
+        return
+    value = _parse_line(first)
+    if isinstance(value, _UnusableError) and first is not None:
+        rest = _read_bounded(file, _MAX_DOCUMENT_BYTES - len(first))
+        if rest is None:
+            advice = "write one run a line (jq -c '.data? // . | .[]' does)"
+            yield (
+                number,
+                _UnusableError(f"its first line is not JSON, and as one document it is {_TOO_LARGE}; {advice}"),
+            )
+        else:
+            yield from _whole_document(first + rest, number)
         return
     yield number, value
-    for line in iter(lambda: file.readline(_MAX_DOCUMENT_BYTES), b""):
-        number += 1
-        if line.strip():
-            try:
-                yield number, _parse(line)
-            except ValueError as error:
-                yield number, _UnusableError(f"not JSON ({error})")
+    for number, line in lines:
+        if line is None or line.strip():
+            yield number, _parse_line(line)
+
+
+def _iter_lines(file: BinaryIO) -> Iterator[bytes | None]:
+    """Yield the lines of a file; null for one that is too large, which is passed over without being held."""
+    while line := file.readline(_LINE_BYTES):
+        parts, size = [line], len(line)
+        while line and not line.endswith(b"\n"):
+            line = file.readline(_LINE_BYTES)
+            size += len(line)
+            if size <= _MAX_DOCUMENT_BYTES:
+                parts.append(line)
+            else:
+                parts.clear()
+        yield b"".join(parts) if size <= _MAX_DOCUMENT_BYTES else None
+
+
+def _read_bounded(file: BinaryIO, room: int) -> bytes | None:
+    """Return the rest of a file; null, with no more than `room` bytes held, where it is longer."""
+    parts: list[bytes] = []
+    while part := file.read(_LINE_BYTES):
+        room -= len(part)
+        if room < 0:
+            return None
+        parts.append(part)
+    return b"".join(parts)
 
 
 def _whole_document(content: bytes, number: int) -> Iterator[tuple[int, Any]]:
@@ -194,7 +222,9 @@ def _whole_document(content: bytes, number: int) -> Iterator[tuple[int, Any]]:
         yield number, broken
 
 
-def _parse_line(line: bytes) -> Any:
+def _parse_line(line: bytes | None) -> Any:
+    if line is None:
+        return _UnusableError(f"a line {_TOO_LARGE}")
     try:
         return _parse(line)
     except ValueError as error:
@@ -202,10 +232,7 @@ def _parse_line(line: bytes) -> Any:
 
 
 def _parse(content: bytes) -> Any:
-    try:
-        return json.loads(content.decode("utf-8-sig"))
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+    return parse_json(content.decode("utf-8-sig"))
 
 
 def _iter_runs(value: Any, *, in_page: bool = False) -> Iterator[SavedRun | _UnusableError]:
@@ -241,7 +268,7 @@ def _iter_record(record: dict[str, Any]) -> Iterator[SavedRun | _UnusableError]:
     try:
         fetched_at = time_value(record["fetched_at"])
         run = _run(record["payload"], is_detail=bool(record["detail"]))
-    except (KeyError, TypeError, AttributeError, ValueError):
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
         yield _UnusableError("a record of a raw log that is not whole")
         return
     if isinstance(run, SavedRun):

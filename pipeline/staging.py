@@ -140,19 +140,24 @@ class Staging:
                 landing.header = record
             elif name == "end":
                 landing.end = record
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
             landing.invalid += 1
 
     def _take_run(self, landing: Landing, record: raw.Record) -> None:
         if self._erased.has(record["run_id"]):
             return
+        if not isinstance(record["detail"], bool):
+            raise TypeError("detail")
         flat = flatten_run(
             record["payload"],
             fetched_at=time_value(record["fetched_at"]),
             load_id=landing.load_id,
-            workspace_id=record["workspace_id"],
+            workspace_id=_text_or_null(record["workspace_id"]),
             is_detail=record["detail"],
         )
+        if flat.row["run_id"] != text_value(record["run_id"]):
+            # What goes by the record's ID, such as `forget`, must mean the run that the payload is filed under.
+            raise ValueError(record["run_id"])
         if self._erased.is_pruned(flat.row):
             return
         landing.field_problems.update(flat.problems)
@@ -187,19 +192,25 @@ class Staging:
         if self._erased.has(record["run_id"]):
             return
         kind = kind_of(record["run_id"])
-        row = {name: record.get(name) for name in DEAD_LETTERS_SCHEMA.names}
-        row |= {
+        reason, failed_at = text_value(record["reason"]), time_value(record["failed_at"])
+        row: Row = {
+            "run_id": text_value(record["run_id"]),
             "kind": kind.object if kind else None,
+            "workspace_id": _text_or_null(record.get("workspace_id")),
+            "reason": reason,
             "message": text_value(record["message"]),
-            "failed_at": time_value(record["failed_at"]),
+            "http_status": _count_or_null(record.get("http_status")),
+            "request_id": _text_or_null(record.get("request_id")),
+            "attempts": _count_or_null(record.get("attempts")),
+            "failed_at": failed_at,
             "load_id": landing.load_id,
         }
         if record["record"] == "missing":
             landing.missing += 1
         else:
             landing.failed += 1
-        landing.failed_reasons[record["reason"]] += 1
-        landing.last_record_at = row["failed_at"]
+        landing.failed_reasons[reason] += 1
+        landing.last_record_at = failed_at
         self._failure_batch.append(row)
         self.failures += 1
         if len(self._failure_batch) >= _BATCH_ROWS:
@@ -210,6 +221,14 @@ class Staging:
             table = pa.Table.from_pylist(self._failure_batch, schema=DEAD_LETTERS_SCHEMA)
             pq.write_table(table, self._folder / f"failures-{self.failures:012d}.parquet")
         self._failure_batch = []
+
+
+def _text_or_null(value: object) -> str | None:
+    return text_value(value) if isinstance(value, str) else None
+
+
+def _count_or_null(value: object) -> int | None:
+    return value if type(value) is int and abs(value) < 2**31 else None
 
 
 def _split_by_day(table: pa.Table) -> list[tuple[str, pa.Table]]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.catalog import Lake
 from pipeline.cover import cover, plan_listings
-from pipeline.discover import OVERLAP, Bounds, Summary, Walk
+from pipeline.discover import OVERLAP, Bounds, Summary, Walk, is_entry
 from pipeline.errors import ApiError, LakeError, ListError, ListRemovedError, PipelineError
 from pipeline.fetch import Rounds
 from pipeline.ids import FoundId
@@ -291,7 +291,7 @@ class _WorkspaceSync:
         outcome.pages, outcome.listed, outcome.changed = walk.pages, walk.rows, walk.taken
 
     async def _take(self, session: Session, known: Known, kind: Kind, page: Page, rows: list[Summary]) -> int:
-        usable = [row for row in rows if row.get("object") == kind.object and isinstance(row.get("id"), str)]
+        usable = [row for row in rows if is_entry(row, kind)]
         if len(usable) < len(rows):
             session.load.result.invalid += len(rows) - len(usable)
             self.progress.tell(f"list {kind.path}: {len(rows) - len(usable)} entries that are no {kind.object}")

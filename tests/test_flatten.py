@@ -838,8 +838,6 @@ def test_a_lone_surrogate_is_written_out_so_that_every_store_can_hold_the_text()
         ({"quote": 'a"b\\c\n'}, '{"quote":"a\\"b\\\\c\\n"}'),
         ({"big": 2**80, "small": 1e-9}, '{"big":1208925819614629174706176,"small":1e-09}'),
         ({"nul": "\x00"}, '{"nul":"\\u0000"}'),
-        ({"lone": "a\udc80"}, '{"lone":"a\\udc80"}'),
-        ({"\ud800": "é"}, '{"\\ud800":"\\u00e9"}'),
         ({"deep": {"z": {"y": 1, "x": 2}}}, '{"deep":{"z":{"x":2,"y":1}}}'),
     ],
     ids=ascii,
@@ -848,6 +846,11 @@ def test_metadata_is_json_text_with_sorted_keys(metadata: Json, text: str) -> No
     flattened = flat(bare_payload("classify") | {"metadata": metadata})
     assert_whole_row(flattened, bare_row("classify", metadata=text))
     assert json.loads(text) == metadata
+
+
+def test_half_a_surrogate_pair_in_metadata_is_written_out_as_in_other_text() -> None:
+    flattened = flat(bare_payload("classify") | {"metadata": {"\ud800": "é\udc80"}})
+    assert_whole_row(flattened, bare_row("classify", metadata='{"\\\\ud800":"é\\\\udc80"}'))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
