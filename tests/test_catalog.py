@@ -38,7 +38,7 @@ LEDGER = (
 LOADS = (
     "load_id, command, source, base_url, workspace_id, state, error, started_at, ended_at, seconds, requested, landed, "
     "unchanged, skipped, missing, failed, invalid, failed_reasons, field_problems, requests, retries, rate_limited, "
-    "version, raw_file, raw_bytes"
+    "version, raw_file, raw_bytes, raw_sha256"
 )
 LETTERS = "run_id, kind, workspace_id, reason, message, http_status, request_id, attempts, failed_at, load_id"
 VIEWS = {"runs": RUNS, "charges": CHARGES, "credit_ledger": LEDGER, "loads": LOADS, "dead_letters": LETTERS}
@@ -304,6 +304,6 @@ def test_a_damaged_file_is_named_with_the_way_to_mend_it(lake: LakeFiles, conten
         if is_open:
             catalog.runs().fetchall()
         path.write_bytes(content)
-        with pytest.raises(LakeDamagedError, match="move it away and run `pipeline rebuild`") as told:
+        with pytest.raises(LakeDamagedError, match="mend the lake with `pipeline check --repair`") as told:
             catalog.runs().fetchall()
     assert str(path) in str(told.value)

@@ -267,7 +267,7 @@ def test_several_threads_may_ask_at_once_and_each_run_is_new_to_one_of_them(lake
 def test_a_damaged_file_is_named(lake: LakeFiles, known: Make) -> None:
     land(lake, summary(), is_detail=False)
     lake.day_path("2026-11-02").write_bytes(b"PAR1 not a table")
-    with pytest.raises(LakeDamagedError, match=r"day=2026-11-02/runs\.parquet: cannot be read as Parquet"):
+    with pytest.raises(LakeDamagedError, match=r"day=2026-11-02/runs\.parquet: damaged"):
         known().changed(CLASSIFY, [summary()])
 
 
