@@ -75,7 +75,8 @@ def watch_fetch(folder: Path, server: FastServer, number: int) -> Watched:
         seen.files.append(files)
         seen.answered.append(server.answered() - before)
     assert process.stdout is not None
-    seen.told = json.loads(process.stdout.read())
+    with process.stdout as told:
+        seen.told = json.loads(told.read())
     assert process.returncode == 0
     return seen
 
