@@ -196,15 +196,3 @@ def write_erased(lake: LakeFiles, erased: Erased) -> None:
         "oldest": {load_id: list(each) for load_id, each in erased.oldest.items()},
     }
     durable.write_file(lake.erased_path, sealed.note_bytes(content))
-
-
-def iter_texts(values: Iterable[Any]) -> Iterator[str]:
-    """Yield all texts in values of rows, nested ones too."""
-    for value in values:
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, dict):
-            yield from iter_texts(value.keys())
-            yield from iter_texts(value.values())
-        elif isinstance(value, list | tuple):
-            yield from iter_texts(value)

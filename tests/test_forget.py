@@ -31,6 +31,7 @@ from pipeline.forget import forget_runs, related_runs
 from pipeline.lake import LakeFiles
 from pipeline.ledger import LedgerFiles
 from pipeline.loads import Load, recover
+from pipeline.progress import Silent
 from pipeline.rebuild import rebuild_lake
 from pipeline.replay import load_files
 from pipeline.sandbox.server import SandboxServer
@@ -175,17 +176,10 @@ def test_neither_a_saved_payload_nor_an_old_copy_of_its_log_brings_it_back(fille
     shutil.copytree(filled.raw_folder, copies)
     forget_runs(filled, ["exr_secret"])
     (tmp_path / "saved.json").write_text(json.dumps([EXTRACT, WORKFLOW]))
-    told: list[str] = []
-
-    class Telling:
-        def tell(self, message: str) -> None:
-            told.append(message)
-
-        def show(self, _standing: object) -> None: ...
-
-    result = load_files([str(tmp_path / "saved.json")], filled, report=lambda *_: None, progress=Telling())  # type: ignore[arg-type]
+    told = io.StringIO()
+    result = load_files([str(tmp_path / "saved.json")], filled, report=lambda *_: None, progress=Silent(told))
     assert (result.landed, result.unchanged, result.requested) == (0, 1, 1)
-    assert told == ["1 payload left out: of runs that were forgotten, or are pruned, in this lake"]
+    assert told.getvalue() == "1 payload left out: of runs that were forgotten, or are pruned, in this lake\n"
     assert "exr_secret" not in everything(filled.folder)
     shutil.copytree(copies, filled.raw_folder, dirs_exist_ok=True)
     rebuild_lake(filled)

@@ -43,8 +43,10 @@ def run_ids(lake: LakeFiles) -> list[str]:
 
 def logged(lake: LakeFiles) -> list[str]:
     """Return the runs of which the raw log has payloads, each as often as it has them."""
-    frames = [part for path in lake.raw_logs() for part in raw.iter_frames(path)]
-    records = [record for frame in frames for record in raw.iter_records(frame.lines)]  # type: ignore[union-attr]
+    parts = [part for path in lake.raw_logs() for part in raw.iter_frames(path)]
+    frames = [part for part in parts if isinstance(part, raw.Frame)]
+    assert frames == parts  # nothing is damaged
+    records = [record for frame in frames for record in raw.iter_records(frame.lines)]
     return sorted(record["run_id"] for record in records if record and record["record"] == "run")
 
 

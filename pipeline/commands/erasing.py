@@ -75,7 +75,7 @@ def run_forget(arguments: argparse.Namespace) -> int:
     lake, run_ids = existing_lake(arguments.lake), _read_ids(arguments)
     related = related_runs(lake, run_ids)
     if arguments.dry_run:
-        there = _count(lake, "run_id IN (SELECT unnest($run_ids))", run_ids=run_ids)
+        there = _count(lake, "SELECT count(*) FROM runs WHERE run_id IN (SELECT unnest($run_ids))", run_ids=run_ids)
         print(f"{_counted(len(run_ids), 'distinct ID')}, {there:,} of them with a row in {lake.folder}")
         _print_related(related)
         print("nothing was changed (--dry-run)")
@@ -106,7 +106,8 @@ def run_prune(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         there = _count(
             lake,
-            "coalesce(created_at, initial_run_at, fetched_at) < CAST($before AS TIMESTAMPTZ)",
+            "SELECT count(*) FROM runs "
+            "WHERE coalesce(created_at, initial_run_at, fetched_at) < CAST($before AS TIMESTAMPTZ)",
             before=f"{before} 00:00:00+00",
         )
         print(f"{there:,} runs in {lake.folder} were made before {before}")
@@ -134,11 +135,11 @@ def _read_ids(arguments: argparse.Namespace) -> list[str]:
     return list(dict.fromkeys(each.text for each in found))
 
 
-def _count(lake: LakeFiles, condition: str, **params: object) -> int:
+def _count(lake: LakeFiles, query: str, **params: object) -> int:
     from pipeline.catalog import Lake
 
     with Lake(lake.folder) as reader:
-        return int(reader.sql(f"SELECT count(*) FROM runs WHERE {condition}", **params).fetchall()[0][0])  # noqa: S608 - ours
+        return int(reader.sql(query, **params).fetchall()[0][0])
 
 
 def _what_went(swept: Swept) -> str:
