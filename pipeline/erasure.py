@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from pipeline import durable, raw
 from pipeline.erased import Erased, read_erased, write_erased
-from pipeline.expiry import Expiry
+from pipeline.expiry import Expiry, made_before
 from pipeline.lake import LakeFiles
 from pipeline.ledger import LedgerFiles
 from pipeline.raw_edit import Change, Edited, edit_log
@@ -29,6 +29,7 @@ from pipeline.texts import mentioned
 
 Tell = Callable[[str], None]
 _DAMAGED = ".damaged-"
+_SCRUB_ROWS = 500
 
 
 @dataclass(slots=True)
@@ -103,7 +104,9 @@ def _sweep_rows(lake: LakeFiles, erased: Erased, swept: Swept, *, forgotten: boo
 
 def _sweep_day(lake: LakeFiles, day: str, erased: Erased, swept: Swept, *, forgotten: bool, pruned: bool) -> None:
     table = lake.read_day(day)
-    kept = table.filter(pc.invert(_old_rows(table, erased))) if pruned else table
+    kept = table
+    if pruned and erased.pruned_before is not None:
+        kept = table.filter(pc.invert(made_before(table, erased.pruned_before)))
     named = mentioned(kept, erased) if forgotten else set()
     if named:
         kept = kept.filter(pc.invert(pc.is_in(kept["run_id"], value_set=pa.array(sorted(named), pa.string()))))
@@ -116,15 +119,6 @@ def _sweep_day(lake: LakeFiles, day: str, erased: Erased, swept: Swept, *, forgo
         swept.rows += removed
         swept.days += removed > 0
         swept.altered += altered
-
-
-def _old_rows(table: pa.Table, erased: Erased) -> Any:
-    """Return which rows are of runs made before the day from which on runs are kept; see `erased.age_of`."""
-    if erased.pruned_before is None:
-        return pa.nulls(len(table), pa.bool_()).fill_null(False)
-    made_at = pc.coalesce(table["created_at"], table["initial_run_at"], table["fetched_at"])
-    limit = datetime.combine(erased.pruned_before, time(), UTC)
-    return pc.less(made_at, pa.scalar(limit, made_at.type))
 
 
 def _scrubbed(table: pa.Table, erased: Erased, schema: pa.Schema) -> tuple[pa.Table, int]:
@@ -144,9 +138,6 @@ def _scrubbed(table: pa.Table, erased: Erased, schema: pa.Schema) -> tuple[pa.Ta
     is_changed = pc.is_in(pa.array(range(len(table))), value_set=pa.array(places))
     changed = pa.Table.from_pylist(rows, schema=schema)
     return pa.concat_tables([table.filter(pc.invert(is_changed)), changed]), len(rows)
-
-
-_SCRUB_ROWS = 500
 
 
 def _sweep_dead_letters(lake: LakeFiles, erased: Erased, swept: Swept, *, pruned: bool) -> None:

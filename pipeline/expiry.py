@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline import raw
 from pipeline.erased import age_of, told_times
@@ -122,6 +123,12 @@ class Expiry:
             if record is not None and record["record"] in ("missing", "failed") and not self._keeps_rows:
                 return time_value(record["failed_at"]).date() < self.before
         return False
+
+
+def made_before(table: pa.Table, day: date) -> pa.ChunkedArray:
+    """Return for each row whether its run counts as made before a day (UTC), by the rule of `erased.age_of`."""
+    made_at = pc.coalesce(table["created_at"], table["initial_run_at"], table["fetched_at"])
+    return pc.less(made_at, pa.scalar(datetime.combine(day, time(), UTC), made_at.type))
 
 
 def _age(record: raw.Record) -> tuple[date, bool]:

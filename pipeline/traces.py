@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from pipeline import raw
 from pipeline.erased import age_of, iter_mentions, told_times
+from pipeline.expiry import made_before
 from pipeline.flatten import time_value
 from pipeline.lake import LakeFiles
 from pipeline.texts import iter_texts
@@ -96,9 +97,7 @@ def _iter_contents(path: Path, name: str, search: Search) -> Iterator[_Part]:
 
 def _old(part: _Part, before: date) -> Iterator[str]:
     if part.rows is not None and len(part.rows):
-        made_at = pc.coalesce(part.rows["created_at"], part.rows["initial_run_at"], part.rows["fetched_at"])
-        limit = pa.scalar(datetime.combine(before, time(), UTC), made_at.type)
-        count = pc.sum(pc.less(made_at, limit)).as_py()
+        count = pc.sum(made_before(part.rows, before)).as_py()
         if count:
             yield f"{count:,} rows of runs made before {before}"
     old = sum(_is_old(record, before) for record in raw.iter_records(part.lines))
