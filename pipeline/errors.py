@@ -12,6 +12,7 @@ PipelineError                 anything this package raises on purpose
 │   ├── ListRemovedError      the endpoint is not there (404, 405, 410, or ENDPOINT_REMOVED)
 │   └── TokenRefusedError     a page token is not taken any more; the walk must begin again
 └── LakeError                 the lake cannot be read or written as it is (exit code 1)
+    ├── DiskError             the disk refused: full, read-only, no permission, gone; the message names the file
     ├── LakeLockedError       another process has been writing for too long
     └── LakeDamagedError      a file is not what it should be; the message names it
         └── NewerLakeError    a newer version of this program wrote it
@@ -100,6 +101,10 @@ class TokenRefusedError(ListError):
 
 class LakeError(PipelineError):
     """The lake cannot be read or written as it is."""
+
+
+class DiskError(LakeError):
+    """The disk refused: full, read-only, no permission, gone; the message names the file."""
 
 
 class LakeLockedError(LakeError):

@@ -13,15 +13,17 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import defaults
+from pipeline import defaults, durable
 from pipeline.erased import read_erased
-from pipeline.errors import ApiError, LakeError, RunError, RunFailedError, RunMissingError
+from pipeline.errors import ApiError, RunError, RunFailedError, RunMissingError
 from pipeline.ids import FoundId, why_unusable
 from pipeline.kinds import FINISHED, KINDS, Kind, kind_of
 from pipeline.lake import LakeFiles
+from pipeline.landing import LOGGED_LANDS_NEXT
 from pipeline.loads import Load, LoadResult, recover
 from pipeline.progress import Progress, Silent, Standing
 from pipeline.session import AskingOptions, Session, Settle, nothing_to_settle, raise_first, run_in_thread
@@ -118,7 +120,7 @@ def fetch_planned(
     """Fetch what was planned and land it; return what came of it.
 
     Ctrl-C (KeyboardInterrupt in the calling thread) stops the asking, lands what has arrived, and makes the rest dead
-    letters. Where the API refuses to go on, the same; either way the result's `error` says so. Raises LakeError where
+    letters. Where the API refuses to go on, the same; either way the result's `error` says so. Raises DiskError where
     the disk does not take what arrives.
     """
     progress = progress or Silent()
@@ -132,14 +134,10 @@ def fetch_planned(
         tell=progress.tell,
     )
     try:
-        _fetch_in_thread(plan, load, connection, options, progress)
-        load.result.skipped, load.result.invalid = plan.skipped + load.left_out, plan.invalid
-        return load.finish(keep_raw=options.keep_raw)
-    except OSError as error:
-        raise LakeError(
-            f"{lake.folder}: the disk did not take what arrived ({error.strerror or error}); "
-            "what had been logged lands with the next command, once this is mended"
-        ) from error
+        with durable.telling_refusals(lake.folder, LOGGED_LANDS_NEXT):
+            _fetch_in_thread(plan, load, connection, options, progress)
+            load.result.skipped, load.result.invalid = plan.skipped + load.left_out, plan.invalid
+            return load.finish(keep_raw=options.keep_raw)
     finally:
         load.close()
 
@@ -194,18 +192,18 @@ def _skip_finished(worklist: Worklist, lake: LakeFiles, *, details: bool) -> int
     import pyarrow as pa
 
     skipped = 0
-    try:
-        with duckdb.connect(config={"memory_limit": "256MB"}) as con:
-            con.read_parquet(paths, hive_partitioning=False, union_by_name=True).create_view("runs")
-            con.register("finished", pa.table({"status": sorted(FINISHED)}))
-            for batch in worklist.iter_open_batches(_SKIP_BATCH):
-                con.register("asked", pa.table({"run_id": batch}))
-                known = con.sql(_FINISHED_IDS, params={"details": details}).fetchall()
-                worklist.mark_done(run_id for (run_id,) in known)
-                skipped += len(known)
-    except duckdb.Error:
-        lake.raise_damage()
-        raise
+    with duckdb.connect(config={"memory_limit": "256MB"}) as con:
+        con.register("finished", pa.table({"status": sorted(FINISHED)}))
+
+        def finished(run_ids: list[str]) -> list[tuple[str]]:
+            con.register("asked", pa.table({"run_id": run_ids}))
+            con.read_parquet(paths, hive_partitioning=False, union_by_name=True).create_view("runs", replace=True)
+            return con.sql(_FINISHED_IDS, params={"details": details}).fetchall()
+
+        for batch in worklist.iter_open_batches(_SKIP_BATCH):
+            known = lake.ask(partial(finished, batch))
+            worklist.mark_done(run_id for (run_id,) in known)
+            skipped += len(known)
     return skipped
 
 

@@ -72,19 +72,18 @@ class Known(Scratch):
         is_whole = self._pages[kind] > _WHOLE_FROM or None in days
         self._look_up(kind, self._left[kind] if is_whole else self._left[kind] & {*days, UNKNOWN_DAY})
         changed = []
-        self._con.execute("BEGIN")
-        for row in rows:
-            run_id, mark = text_value(row["id"]), _mark(row)
-            known = self._con.execute("SELECT mark FROM known WHERE run_id = ?", (run_id,)).fetchone()
-            if known is not None:
-                mark = _joined(mark, known[0])
-            if known is None or known[0] != mark:
-                changed.append(row)
-            self._con.execute(
-                "INSERT INTO known VALUES (?1, ?2, ?3, 1) ON CONFLICT DO UPDATE SET mark = ?3, seen = 1",
-                (run_id, kind.object, mark),
-            )
-        self._con.execute("COMMIT")
+        with self.writing():
+            for row in rows:
+                run_id, mark = text_value(row["id"]), _mark(row)
+                known = self._con.execute("SELECT mark FROM known WHERE run_id = ?", (run_id,)).fetchone()
+                if known is not None:
+                    mark = _joined(mark, known[0])
+                if known is None or known[0] != mark:
+                    changed.append(row)
+                self._con.execute(
+                    "INSERT INTO known VALUES (?1, ?2, ?3, 1) ON CONFLICT DO UPDATE SET mark = ?3, seen = 1",
+                    (run_id, kind.object, mark),
+                )
         return changed
 
     def iter_unseen(self, kind: Kind) -> Iterator[str]:
@@ -102,22 +101,20 @@ class Known(Scratch):
         paths = [str(self._lake.day_path(day)) for day in sorted(days)]
         import duckdb
 
-        try:
+        def look_up() -> None:
             with duckdb.connect(config={"memory_limit": "256MB"}) as con:
                 con.read_parquet(paths, hive_partitioning=False).create_view("stored")
                 relation = con.sql(_MARKS, params={"kind": kind.object, "workspace": self._workspace_id})
                 self._note(kind, relation)
-        except duckdb.Error:
-            self._lake.raise_damage()
-            raise
+
+        self._lake.ask(look_up)
 
     def _note(self, kind: Kind, relation: duckdb.DuckDBPyRelation) -> None:
-        self._con.execute("BEGIN")
-        for batch in relation.to_arrow_reader(50_000):
-            run_ids, marks = (batch.column(name).to_pylist() for name in ("run_id", "mark"))
-            values = ((run_id, kind.object, mark) for run_id, mark in zip(run_ids, marks, strict=True))
-            self._con.executemany("INSERT OR IGNORE INTO known (run_id, kind, mark) VALUES (?, ?, ?)", values)
-        self._con.execute("COMMIT")
+        with self.writing():
+            for batch in relation.to_arrow_reader(50_000):
+                run_ids, marks = (batch.column(name).to_pylist() for name in ("run_id", "mark"))
+                values = ((run_id, kind.object, mark) for run_id, mark in zip(run_ids, marks, strict=True))
+                self._con.executemany("INSERT OR IGNORE INTO known (run_id, kind, mark) VALUES (?, ?, ?)", values)
 
 
 def _day(row: Summary) -> str | None:

@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import filelock
 import pyarrow as pa
@@ -43,6 +44,9 @@ _FILE_NAME = "runs.parquet"
 _LOCK_WAIT_S = 600.0
 _TELL_AFTER_S = 2.0
 _READ_BYTES = 1 << 20
+_ASKED_AGAIN = 3
+
+T = TypeVar("T")
 
 Move = tuple[str, str, str]
 """A run that changes its day: its ID, the old day, the new one."""
@@ -71,6 +75,10 @@ class LakeFiles:
         self.erased_path = self.folder / "erased.json"
         self.version_path = self.folder / "lake.json"
 
+    def make_folder(self) -> None:
+        """Make the lake's folder, its owner's alone, if there is none."""
+        durable.make_folder(self.folder, is_private=True)
+
     # Whose turn it is
 
     @contextlib.contextmanager
@@ -87,7 +95,7 @@ class LakeFiles:
 
         For who mends a lake that cannot be written yet; all others want `writing`.
         """
-        durable.make_folder(self.folder)
+        self.make_folder()
         lock = filelock.FileLock(self.folder / ".lock")
         try:
             try:
@@ -106,12 +114,11 @@ class LakeFiles:
             lock.release()
 
     def _remove_temporaries(self) -> None:
-        for pattern in ("", "loads/", "runs/*/", "raw/*/"):
-            for path in self.folder.glob(f"{pattern}.*{durable.TEMPORARY_SUFFIX}"):
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
+        _remove_temporaries(self.folder, "", "loads/", "runs/*/", "raw/*/")
+        ledger = self.folder / "ledger"
+        if ledger.is_dir():
+            with contextlib.suppress(filelock.Timeout), filelock.FileLock(ledger / ".lock", timeout=0):
+                _remove_temporaries(ledger, "", "day=*/")
 
     def is_current(self) -> bool:
         """Return whether all files are known to be as this version writes them. Readers of others must fill in columns.
@@ -155,6 +162,11 @@ class LakeFiles:
             self.write_moves(self.read_moves())
         elif self.version_path.exists():
             return
+        if durable.is_read_by_others(self.folder):
+            tell(
+                f"{self.folder}: others on this machine may read this folder, and so what is kept in it; "
+                f"if that is not meant: chmod -R go-rwx {shlex.quote(str(self.folder))}"
+            )
         durable.write_file(self.version_path, sealed.note_bytes({"schema": SCHEMA_VERSION}))
 
     def load_lock(self, load_id: str) -> filelock.BaseFileLock:
@@ -265,6 +277,23 @@ class LakeFiles:
         files += [(path, LOADS_SCHEMA) for path in self._load_paths()]
         return [*files, (self.dead_letters_path, DEAD_LETTERS_SCHEMA)]
 
+    def ask(self, query: Callable[[], T]) -> T:
+        """Return what a query over the files gives, asked again where it fails since a file was replaced meanwhile.
+
+        DuckDB opens a file more than once a query, which may fail then, but never gives wrong rows. Raises
+        LakeDamagedError where a file is not what was written.
+        """
+        import duckdb
+
+        for _ in range(_ASKED_AGAIN):
+            with contextlib.suppress(duckdb.Error):
+                return query()
+        try:
+            return query()
+        except duckdb.Error:
+            self.raise_damage()
+            raise
+
     def raise_damage(self, *, footers_only: bool = False) -> None:
         """Raise LakeDamagedError naming the first Parquet file that is not what was written, if there is one."""
         for path, schema in self.parquet_files():
@@ -327,6 +356,15 @@ class LakeFiles:
             durable.write_file(self.moving_path, sealed.note_bytes({"moves": moves}))
         elif self.moving_path.exists():
             durable.remove_file(self.moving_path)
+
+
+def _remove_temporaries(folder: Path, *below: str) -> None:
+    for pattern in below:
+        for path in folder.glob(f"{pattern}.*{durable.TEMPORARY_SUFFIX}"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _is_other_version(note: Any) -> bool:

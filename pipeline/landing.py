@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 from pipeline import durable
 from pipeline.deletion import mark_deleted
 from pipeline.erased import read_erased
+from pipeline.errors import DiskError
 from pipeline.flatten import Row
 from pipeline.kinds import KINDS
 from pipeline.lake import UNKNOWN_DAY, LakeFiles, Move, UnlandedLog
@@ -32,6 +33,7 @@ from pipeline.schema import DEAD_LETTERS_SCHEMA, RUNS_FILE_SCHEMA
 from pipeline.staging import Landing, Staging
 
 _DATED_KINDS = [kind.object for kind in KINDS if kind.carries.get("createdAt") == "both"]
+LOGGED_LANDS_NEXT = "what had been logged lands with the next command, once this is mended"
 _MERGE_ROWS = 2_000
 _MEMORY_LIMIT = "128MB"
 
@@ -65,8 +67,10 @@ def land_logs(lake: LakeFiles, logs: list[UnlandedLog], *, replace: bool = False
             mark_deleted(lake, con)
             _settle_dead_letters(lake, con, letters, with_stored=replace)
         return landings
-    except duckdb.Error:
+    except duckdb.Error as error:
         lake.raise_damage()
+        if isinstance(error, duckdb.IOException):
+            raise DiskError(f"{folder}: {error}; {LOGGED_LANDS_NEXT}") from error
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -106,6 +106,7 @@ class Load:
             "version": __version__,
         }
         path = raw.raw_path(lake.raw_folder, self.result.load_id)
+        lake.make_folder()
         durable.make_folder(path.parent)
         self._lock = lake.load_lock(self.result.load_id)
         self._lock.acquire(timeout=0)
@@ -247,12 +248,20 @@ def _recover_one(lake: LakeFiles, log: UnlandedLog, tell: Tell) -> int:
         durable.remove_file(log.path)
         return 0
     row = _recovered_row(lake, log, landing, before)
-    row["raw_bytes"] = size
+    row["raw_bytes"] = size = _whole_size(landing, size)
     lake.write_load(row)
+    if size < log.path.stat().st_size:
+        durable.cut_file(log.path, size)
     if row["state"] != "interrupted":
         return 0
     tell(f"load {log.load_id} had been interrupted: {landing.landed} runs landed from its log")
     return 1
+
+
+def _whole_size(landing: Landing, size: int) -> int:
+    """Return how much of a log that had this size is to be kept: all but what is torn at its end."""
+    last = landing.damaged[-1] if landing.damaged else None
+    return last.start if last is not None and last.is_tail else size
 
 
 def _recovered_row(
@@ -262,6 +271,8 @@ def _recovered_row(
         row = {name: landing.end.get(name) for name in LOADS_SCHEMA.names}
         row |= {name: [tuple(pair) for pair in row[name] or ()] for name in ("failed_reasons", "field_problems")}
         return row | {name: _time(row[name]) for name in ("started_at", "ended_at")}
+    if before is not None and before["state"] != "running" and landing.last_record_at is None:
+        return before  # nothing came, but for what is torn
     result = LoadResult(log.load_id, str(lake.folder))
     for name in ("landed", "unchanged", "missing", "failed", "invalid"):
         setattr(result, name, (before or {}).get(name) or 0)

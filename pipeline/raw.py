@@ -119,7 +119,7 @@ class RawWriter:
     def create(cls, path: Path) -> RawWriter:
         """Start a new log; raise FileExistsError where there is one already."""
         durable.make_folder(path.parent)
-        writer = cls(path, path.open("xb", buffering=0))
+        writer = cls(path, durable.open_new(path, buffering=0))
         durable.sync_folder(path.parent)
         return writer
 
@@ -154,9 +154,10 @@ class RawWriter:
         frame = memoryview(self._compressor.compress(content))
         start = self._file.tell()
         try:
-            while frame:
-                frame = frame[self._file.write(frame) :]
-            os.fsync(self._file.fileno())
+            with durable.naming(self.path):
+                while frame:
+                    frame = frame[self._file.write(frame) :]
+                os.fsync(self._file.fileno())
         except OSError:
             self._file.truncate(start)
             self._file.seek(start)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+from pipeline.errors import DiskError
 
 
 class Scratch:
-    """A temporary SQLite file, gone when it is closed; nothing in it need survive a crash."""
+    """A temporary SQLite file, gone when it is closed; nothing in it need survive a crash.
+
+    Raises DiskError where there is no room for it.
+    """
 
     def __init__(self, schema: str, folder: Path | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="pipeline-", dir=folder)
         path = Path(self._folder.name) / "scratch.sqlite"
-        self._con = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._con = sqlite3.connect(path, check_same_thread=False, isolation_level=None, factory=_Connection)
         self._con.executescript(
             f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -8000; {schema}"
         )
@@ -28,7 +35,42 @@ class Scratch:
     ) -> None:
         self.close()
 
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Write what is written inside at once, which is faster. Without a journal, nothing can be taken back."""
+        self._con.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._con.execute("COMMIT")
+
     def close(self) -> None:
         """Remove it from the disk."""
         self._con.close()
         self._folder.cleanup()
+
+
+class _Connection(sqlite3.Connection):
+    """Tells where it is that there is no room."""
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        with _telling_refusals():
+            return super().execute(*arguments)
+
+    def executemany(self, *arguments: Any) -> sqlite3.Cursor:
+        with _telling_refusals():
+            return super().executemany(*arguments)
+
+    def executescript(self, script: Any) -> sqlite3.Cursor:
+        with _telling_refusals():
+            return super().executescript(script)
+
+
+@contextlib.contextmanager
+def _telling_refusals() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise DiskError(
+            f"{tempfile.gettempdir()}: {error}; TMPDIR can name another folder for what is kept for a while"
+        ) from error

@@ -16,15 +16,17 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from pipeline import durable
 from pipeline.catalog import Lake
 from pipeline.cover import cover, plan_listings
 from pipeline.discover import OVERLAP, Bounds, Summary, Walk, is_entry
-from pipeline.errors import ApiError, LakeError, ListError, ListRemovedError, PipelineError
+from pipeline.errors import ApiError, DiskError, ListError, ListRemovedError, PipelineError
 from pipeline.fetch import Rounds
 from pipeline.ids import FoundId
 from pipeline.kinds import KINDS, Kind
 from pipeline.known import Known
 from pipeline.lake import LakeFiles
+from pipeline.landing import LOGGED_LANDS_NEXT
 from pipeline.loads import Load, recover
 from pipeline.needs import YOUNG, Level, Needs, find_needs, find_unfinished
 from pipeline.progress import Progress, Silent, Standing
@@ -195,10 +197,11 @@ class _WorkspaceSync:
         try:
             async with places:
                 if not self._interrupted:
-                    with self.files.locked():
+                    with durable.telling_refusals(self.lake.folder, LOGGED_LANDS_NEXT), self.files.locked():
                         await self._run_load()
-        except (PipelineError, OSError) as error:
+        except PipelineError as error:
             self.outcome.error = str(error)
+            self.outcome.is_refused_by_disk = isinstance(error, DiskError)
 
     async def _run_load(self) -> None:
         self._states = {kind: self.files.read_kind(kind, tell=self.progress.tell) for kind in self.options.kinds}
@@ -220,11 +223,6 @@ class _WorkspaceSync:
                 self.outcome.inferred = await asyncio.to_thread(
                     _count_inferred, self.lake, self.outcome.workspace_id, tell=self.progress.tell
                 )
-        except OSError as error:
-            raise LakeError(
-                f"{self.lake.folder}: the disk did not take what arrived ({error.strerror or error}); "
-                "what had been logged lands with the next command, once this is mended"
-            ) from error
         finally:
             load.close()
 

@@ -42,6 +42,7 @@ class WorkspaceOutcome:
     needed_at: datetime | None = None
     load: LoadResult | None = None
     error: str | None = None
+    is_refused_by_disk: bool = False
     inferred: int | None = None
 
     @property

@@ -85,12 +85,14 @@ class SyncFiles:
     """The state files of one workspace of one API."""
 
     def __init__(self, lake: LakeFiles, workspace_id: str | None, base_url: str) -> None:
+        self._lake = lake
         self.folder = lake.folder / "sync" / (workspace_id or "default")
         self._identity = {"base_url": base_url, "workspace_id": workspace_id}
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the workspace's lock; raise LakeLockedError at once where another sync is at work on it."""
+        self._lake.make_folder()
         durable.make_folder(self.folder)
         lock = filelock.FileLock(self.folder / ".lock", thread_local=False)
         try:

@@ -169,6 +169,8 @@ def _conclude(arguments: argparse.Namespace, outcomes: list[WorkspaceOutcome]) -
     if all(outcome.is_complete for outcome in outcomes):
         return 0
     could_run = any(outcome.has_asked or (outcome.load and outcome.load.interrupted) for outcome in outcomes)
+    if any(outcome.is_refused_by_disk for outcome in outcomes):
+        return 1
     return _SOME_FAILED if could_run else 1
 
 
