@@ -88,6 +88,8 @@ def telling_refusals(folder: Path, what_next: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            what_next = f"allow more (ulimit -n), or lower --concurrency; {what_next}"
         raise DiskError(f"{error.filename or folder}: {error.strerror or error}; {what_next}") from error
 
 

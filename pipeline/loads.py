@@ -110,9 +110,17 @@ class Load:
         durable.make_folder(path.parent)
         self._lock = lake.load_lock(self.result.load_id)
         self._lock.acquire(timeout=0)
-        self._writer = raw.RawWriter.create(path)
+        try:
+            self._writer = raw.RawWriter.create(path)
+        except OSError:
+            self._lock.release()
+            raise
         self._writer.append(raw.other_record("load", self._head))
-        self._writer.checkpoint()
+        try:
+            self._writer.checkpoint()
+        except OSError:
+            self.close()
+            raise
 
     @property
     def pending_bytes(self) -> int:
@@ -182,7 +190,7 @@ class Load:
         """
         self.land()
         keep_raw = keep_raw and not self.is_empty
-        self.result.seconds = round((self._now() - self.started_at).total_seconds(), 3)
+        self.result.seconds = round(max(0.0, (self._now() - self.started_at).total_seconds()), 3)
         row = self._row("stopped" if self.result.error else "complete")
         self._writer.append(raw.other_record("end", row))
         row["raw_bytes"] = self._writer.checkpoint()

@@ -120,7 +120,11 @@ class RawWriter:
         """Start a new log; raise FileExistsError where there is one already."""
         durable.make_folder(path.parent)
         writer = cls(path, durable.open_new(path, buffering=0))
-        durable.sync_folder(path.parent)
+        try:
+            durable.sync_folder(path.parent)
+        except OSError:
+            writer.close()
+            raise
         return writer
 
     def append(self, line: bytes) -> None:

@@ -143,6 +143,8 @@ def _needs(
     """Return what must be asked for by ID, as the lake is now; of unfinished runs those not heard of since a time."""
     now = options.now()
     searched_at = None if options.full else getattr(files.read_details(tell=tell), options.details)
+    if searched_at is not None and searched_at > now:
+        searched_at = None  # the clock has gone back: the times of files do not tell what came since
     needs = find_needs(lake, workspace_id, level=options.details, kinds=options.kinds, searched_at=searched_at, now=now)
     due = [kind for kind, state in states.items() if options.full or _is_due(state, now)]
     unsure = [kind for kind in states if not kind.sortable or kind in removed]

@@ -7,10 +7,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import pytest
+
+from pipeline import durable
 from pipeline.catalog import Lake
+from pipeline.checks.lake import check_lake
 from pipeline.errors import RunFailedError
 from pipeline.lake import LakeFiles
 from pipeline.loads import Load, recover
+from pipeline.raw import Damage, iter_frames
 from tests.conftest import NOON, classify, land
 
 
@@ -77,8 +83,59 @@ def test_a_torn_tail_is_told_and_costs_that_tail_alone(lake: LakeFiles) -> None:
     assert "torn at its end" in told[0]
     assert str(path) in told[0]
     assert loads(lake, "state, landed") == [("interrupted", 1)]
+    assert loads(lake, "raw_bytes") == [(path.stat().st_size,)]
+    assert not any(isinstance(part, Damage) for part in iter_frames(path)), "the tail is cut off"
     assert recover(lake, tell=told.append) == 0
     assert len(told) == 2
+    assert check_lake(lake).is_whole
+
+
+def test_a_recovery_that_dies_before_the_tail_is_cut_off_is_finished_by_the_next(
+    lake: LakeFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(lake, "clr_1").close()
+    (path,) = lake.raw_logs()
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:20])
+    with monkeypatch.context() as patched:
+        patched.setattr(durable, "cut_file", lambda _path, _size: pytest.fail("dies here"))
+        with pytest.raises(pytest.fail.Exception):
+            recover(lake)
+    before = loads(lake, "state, landed, raw_bytes, ended_at")
+    assert before[0][:3] == ("interrupted", 1, len(whole))
+    recover(lake)
+    assert path.read_bytes() == whole
+    assert loads(lake, "state, landed, raw_bytes, ended_at") == before
+    assert check_lake(lake).is_whole
+
+
+def test_a_torn_tail_after_a_finished_load_leaves_its_row_as_it_was(lake: LakeFiles) -> None:
+    load = begin(lake, "clr_1")
+    load.finish()
+    before = loads(lake, "* EXCLUDE (raw_file)")
+    (path,) = lake.raw_logs()
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:20])
+    recover(lake)
+    assert path.read_bytes() == whole
+    assert loads(lake, "* EXCLUDE (raw_file)") == before
+
+
+def test_a_query_that_failed_since_a_file_was_replaced_is_asked_again(lake: LakeFiles) -> None:
+    land(lake, classify())
+    answers = iter([duckdb.Error("don't know what type"), duckdb.IOException("again"), 7])
+
+    def query() -> int:
+        answer = next(answers)
+        if isinstance(answer, duckdb.Error):
+            raise answer
+        return answer
+
+    assert lake.ask(query) == 7
+    answers = iter([duckdb.Error("as long as it is asked")] * 4)
+    with pytest.raises(duckdb.Error, match="as long as"):
+        lake.ask(query)
+    assert next(answers, None) is None
 
 
 def test_a_load_that_died_before_its_first_record_leaves_no_trace(lake: LakeFiles) -> None:
