@@ -143,7 +143,7 @@ def test_a_flipped_bit_in_any_file_of_an_upgraded_lake_is_found(
 ) -> None:
     lake = upgraded_lake(tmp_path / "lake", version)
     LedgerFiles(lake).refresh()
-    assert_flips_are_found(lake, kinds, rounds=10, seed=version)
+    assert_flips_are_found(lake, kinds, rounds=5, seed=version)
 
 
 # Every byte, by the part of the check that reads such a file: a whole check for each would take hours.
@@ -157,6 +157,7 @@ class Parts:
         self._schemas = dict(lake.parquet_files())
         loads = lake.read_loads().to_pylist()
         self._landed = {row["load_id"]: (row["raw_bytes"], row["raw_sha256"]) for row in loads}
+        self._con = duckdb.connect()
 
     def is_found(self, path: Path) -> bool:
         """Tell whether a file's part of the check calls it damaged."""
@@ -170,8 +171,8 @@ class Parts:
         return part(path, name)
 
     def _is_found_in_logs(self, _path: Path, name: str) -> bool:
-        with duckdb.connect() as con:
-            return any(log.damage for log in raw_logs.read_logs(self._lake, con, self._landed) if log.name == name)
+        logs = raw_logs.read_logs(self._lake, self._con, self._landed)
+        return any(log.damage for log in logs if log.name == name)
 
     def _is_found_in_ledger(self, path: Path, name: str) -> bool:
         ledger = LedgerFiles(self._lake)
@@ -190,15 +191,15 @@ class Parts:
         return path in {found for found, _why in notes.iter_damaged(self._lake)}
 
 
-def missed_flips(lake: LakeFiles, *, most: int, seed: int) -> list[tuple[str, int, int]]:
-    """Return the flips that no part of the check finds: of one bit of each byte, at most `most` bytes a file."""
+def missed_flips(lake: LakeFiles, *, small_bytes: int, most: int, seed: int) -> list[tuple[str, int, int]]:
+    """Return the flips that no part of the check finds: of a bit of each byte, of larger files of some."""
     dice = random.Random(seed)
     parts = Parts(lake)
     missed = []
     for path in (path for paths in files_by_kind(lake).values() for path in paths):
         assert not parts.is_found(path)
         size = path.stat().st_size
-        for position in dice.sample(range(size), min(size, most)):
+        for position in range(size) if size <= small_bytes else sorted(dice.sample(range(size), min(size, most))):
             place = (path, position, dice.randrange(8))
             with flipped([place]):
                 if not parts.is_found(path):
@@ -208,18 +209,17 @@ def missed_flips(lake: LakeFiles, *, most: int, seed: int) -> list[tuple[str, in
 
 @pytest.mark.long
 def test_a_flipped_bit_of_each_byte_of_small_files_is_found(full_lake: LakeFiles) -> None:
-    assert missed_flips(full_lake, most=400, seed=1) == []
+    assert missed_flips(full_lake, small_bytes=900, most=60, seed=1) == []
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("version", [1, 2])
-def test_a_flipped_bit_of_each_byte_of_small_files_of_an_upgraded_lake_is_found(tmp_path: Path, version: int) -> None:
-    assert missed_flips(upgraded_lake(tmp_path / "lake", version), most=1_100, seed=version) == []
+def test_a_flipped_bit_of_each_byte_of_small_files_of_an_upgraded_lake_is_found(tmp_path: Path) -> None:
+    assert missed_flips(upgraded_lake(tmp_path / "lake", 2), small_bytes=1_100, most=60, seed=2) == []
 
 
 @pytest.mark.soak
 def test_a_flipped_bit_of_each_byte_of_every_file_is_found(full_lake: LakeFiles) -> None:
-    assert missed_flips(full_lake, most=100_000, seed=2) == []
+    assert missed_flips(full_lake, small_bytes=100_000, most=0, seed=2) == []
 
 
 # Before and after
@@ -229,9 +229,12 @@ def test_a_lake_of_an_earlier_version_gets_its_checksums_from_the_first_writer(t
     lake = upgraded_lake(tmp_path / "lake", 2)
     log = lake.raw_logs()[0]
     state = lake.folder / "sync" / "default" / "classify_run.json"
-    for path, name in ((log, "raw/"), (state, "sync/")):
-        size = path.stat().st_size
-        with flipped([(path, size - 60, 0)]):
-            assert any(name in told for told in broken(lake)), name
+    # A bit of a zstd frame that means nothing to its readers, and the year of a watermark: 2026 becomes 2027.
+    places = [(log, 484, 7), (state, state.read_bytes().index(b"2026-11-03T12") + 3, 0)]
+    with flipped(places):
+        told = broken(lake)
+    for path, _position, _bit in places:
+        name = path.relative_to(lake.folder).as_posix()
+        assert any(each.startswith(f"{name}: ") for each in told), name
     land(lake, classify("clr_7"))
     assert broken(lake) == []
