@@ -37,6 +37,7 @@ from pipeline.schema import (
     RUNS_FILE_SCHEMA,
     SCHEMA_VERSION,
 )
+from pipeline.sync_state import seal_states
 
 UNKNOWN_DAY = "unknown"
 _DAY_PREFIX = "day="
@@ -155,11 +156,15 @@ class LakeFiles:
             for day in days:
                 self.write_day(day, self.read_day(day))
             for path in self._load_paths():
-                durable.write_file(path, sealed.parquet_bytes(sealed.read_table(path, LOADS_SCHEMA)))
+                rows = sealed.read_table(path, LOADS_SCHEMA).to_pylist()
+                rows = [row | {"raw_sha256": self._raw_sha256(row, row, None)} for row in rows]
+                durable.write_file(path, sealed.parquet_bytes(pa.Table.from_pylist(rows, schema=LOADS_SCHEMA)))
             if self.dead_letters_path.exists():
                 self.write_dead_letters(self.read_dead_letters())
             self._write_odd_days(self.read_odd_days())
             self.write_moves(self.read_moves())
+            seal_states(self)
+            shutil.rmtree(self.folder / "ledger", ignore_errors=True)  # it was of the files as they were
         elif self.version_path.exists():
             return
         if durable.is_read_by_others(self.folder):

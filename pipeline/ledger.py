@@ -18,7 +18,7 @@ import hashlib
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -76,14 +76,16 @@ class LedgerFiles:
         self.manifest_path = self.folder / "manifest.json"
 
     def current_paths(self) -> list[str] | None:
-        """Return the files that are the ledger of the lake as it is at this moment; None where there are none."""
+        """Return the files that are the ledger of the lake as it is at this moment; None where there are none, or one
+        of them is not what was written.
+        """
         manifest = self.read_manifest()
         if not manifest.days or self.files.moving_path.exists():
             return None
         if {day: each.stamp for day, each in manifest.days.items()} != self.stamps():
             return None
         paths = [self.lines_path(day, each.lines) for day, each in manifest.days.items()]
-        return [str(path) for path in paths] if all(path.is_file() for path in paths) else None
+        return [str(path) for path in paths] if all(map(_is_whole, paths)) else None
 
     def is_worthwhile(self) -> bool:
         """Tell whether the lake is so large that a ledger beside it pays."""
@@ -114,12 +116,15 @@ class LedgerFiles:
         before = self.read_manifest()
         number = before.number + 1
         stamps = self.stamps()
-        changed = {day for day, stamp in stamps.items() if not self._is_there(day, before.days.get(day), stamp)}
-        days = {day: each for day, each in before.days.items() if day in stamps}
-        with _Work(self, before) as work:
+        # Without all that the runs spoke of before nobody knows on which days a change bears.
+        can_go_on = all(_is_whole(self.ids_path(day, each.ids)) for day, each in before.days.items())
+        known = before.days if can_go_on else {}
+        changed = {day for day, stamp in stamps.items() if not self._is_there(day, known.get(day), stamp)}
+        days = {day: each for day, each in known.items() if day in stamps}
+        with _Work(self, known) as work:
             for day in sorted(changed):
                 days[day] = Day(work.write_ids(day, number), number, number)
-            gone = before.days.keys() - stamps.keys()
+            gone = known.keys() - stamps.keys()
             stale = sorted(changed | work.days_told_anew(changed | gone, days))
             tell(f"{self.files.folder}: working out the credits of {len(stale):,} of {len(stamps):,} days, once")
             days |= {day: Day(days[day].stamp, number, days[day].ids) for day in stale}
@@ -130,9 +135,7 @@ class LedgerFiles:
         return len(stale)
 
     def _is_there(self, day: str, made: Day | None, stamp: Stamp) -> bool:
-        if made is None or made.stamp != stamp:
-            return False
-        return self.lines_path(day, made.lines).is_file() and self.ids_path(day, made.ids).is_file()
+        return made is not None and made.stamp == stamp and _is_whole(self.lines_path(day, made.lines))
 
     def stamps(self) -> dict[str, Stamp]:
         """Return by day what tells one version of its runs' file from another."""
@@ -187,10 +190,23 @@ def stamp_of(path: Path) -> Stamp:
     return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
 
 
+def _is_whole(path: Path) -> bool:
+    """Tell whether a file of the ledger is there and what was written; each version of it is read once for that."""
+    try:
+        return _is_whole_file(path, stamp_of(path))
+    except FileNotFoundError:
+        return False
+
+
+@lru_cache(maxsize=16_384)
+def _is_whole_file(path: Path, _stamp: Stamp) -> bool:
+    return sealed.is_parquet_whole(path.read_bytes()) is True
+
+
 class _Work:
     """One pass: a database of its own, in little memory, that sees only the runs it is told to look at."""
 
-    def __init__(self, ledger: LedgerFiles, before: Manifest) -> None:
+    def __init__(self, ledger: LedgerFiles, before: dict[str, Day]) -> None:
         self._ledger = ledger
         self._before = before
         self._con = duckdb.connect()
@@ -226,8 +242,7 @@ class _Work:
         others = days.keys() - changed
         if not others:
             return set()
-        known = {day: each for day, each in self._before.days.items() if self._ledger.ids_path(day, each.ids).is_file()}
-        self._see_ids("old_facts", (day for day in changed if day in known), known)
+        self._see_ids("old_facts", (day for day in changed if day in self._before), self._before)
         self._see_ids("new_facts", (day for day in changed if day in days), days)
         self._see_ids("other_facts", others, days)
         found = self._con.sql(read_sql("ledger_told_anew")).fetchall()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import filelock
 
@@ -23,7 +23,9 @@ from pipeline import durable, sealed
 from pipeline.errors import LakeLockedError, NewerLakeError
 from pipeline.flatten import time_value
 from pipeline.kinds import Kind
-from pipeline.lake import LakeFiles
+
+if TYPE_CHECKING:
+    from pipeline.lake import LakeFiles
 
 VERSION = 2
 """1: the first. 2: with a checksum."""
@@ -151,6 +153,17 @@ class SyncFiles:
 def state_paths(lake: LakeFiles) -> list[Path]:
     """Return the state files of all workspaces."""
     return sorted((lake.folder / "sync").glob("*/*.json"))
+
+
+def seal_states(lake: LakeFiles) -> None:
+    """Write states of the first version as this one does. One that cannot be read stays as it is, to be told."""
+    for path in state_paths(lake):
+        try:
+            content = parse_state(path.read_bytes())
+        except (ValueError, FileNotFoundError):
+            continue
+        if content["version"] == 1:
+            durable.write_file(path, sealed.note_bytes({**content, "version": VERSION}))
 
 
 def refuse_newer(path: Path, content: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 import pipeline.ledger
@@ -139,6 +140,13 @@ def remove_a_file(ledger: LedgerFiles) -> None:
     next(ledger.folder.glob("day=2026-11-03/lines-*")).unlink()
 
 
+def damage_lines(ledger: LedgerFiles) -> None:
+    path = next(ledger.folder.glob("day=2026-11-03/lines-*"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
 def remove_all(ledger: LedgerFiles) -> None:
     shutil.rmtree(ledger.folder)
 
@@ -156,7 +164,9 @@ def begin_a_move(ledger: LedgerFiles) -> None:
     ledger.files.write_moves([("clr_2", "2026-11-03", "2026-11-04")])
 
 
-@pytest.mark.parametrize("harm", [break_manifest, remove_a_file, remove_all, age, touch_runs, begin_a_move])
+@pytest.mark.parametrize(
+    "harm", [break_manifest, remove_a_file, damage_lines, remove_all, age, touch_runs, begin_a_move]
+)
 def test_a_ledger_that_cannot_be_trusted_is_not_used_and_is_made_anew(
     lake: LakeFiles, harm: Callable[[LedgerFiles], None]
 ) -> None:
@@ -197,6 +207,22 @@ def test_what_lands_while_the_ledger_is_worked_out_is_in_it_at_the_end(
     assert is_kept(lake)
     # 3 + 32 + 4 + 8 + 16 + 64
     assert total(lake) == 127
+
+
+def test_what_a_change_bears_on_is_not_taken_from_damaged_files(lake: LakeFiles) -> None:
+    # A breakdown of the one day and the parse run's own row of the other speak of one charge.
+    land(lake, detail("exr_1", EXTRACT_OF_1).payload)
+    land(lake, summary("pr_1", usage(32), created="2026-11-03T00:00:00Z").payload, is_detail=False)
+    ledger = LedgerFiles(lake)
+    ledger.refresh()
+    assert total(lake) == 3 + 32
+    ids = next(ledger.folder.glob("day=2026-11-03/ids-*"))
+    pq.write_table(pq.read_table(ids).slice(0, 0), ids)
+    # The parse run is gone from its day: its charge is again what the breakdown tells.
+    lake.write_day("2026-11-03", lake.read_day("2026-11-03").slice(0, 0))
+    ledger.refresh()
+    assert is_kept(lake)
+    assert total(lake) == 3 + 2
 
 
 def test_files_that_are_not_in_force_any_more_go_with_the_next_change(lake: LakeFiles) -> None:
