@@ -26,8 +26,9 @@ from pipeline.checks import repair
 from pipeline.lake import LakeFiles
 
 PRELOADED = [
-    "aiohttp", "duckdb", "httpx_aiohttp", "pipeline.client", "pipeline.commands.check", "pipeline.rebuild",
-    "pipeline.sync", "pipeline.sync_summary", "pyarrow.compute", "pyarrow.parquet", "pytest", __name__,
+    "aiohttp", "duckdb", "httpx_aiohttp", "pandas", "pipeline.client", "pipeline.commands.check", "pipeline.rebuild",
+    "pipeline.sync", "pipeline.sync_summary", "pyarrow.compute", "pyarrow.pandas_compat", "pyarrow.parquet", "pytest",
+    "pytz", __name__,
 ]  # fmt: skip
 """What the server that forks such processes should have imported."""
 

@@ -1,4 +1,4 @@
-"""What the tests of crashes share: lakes in all states to crash in, the child that crashes, and what must hold after."""
+"""What the tests of crashes share: lakes in all states to crash in, the child that does it, and what must hold after."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import multiprocessing
 import random
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ from pipeline.fetch import fetch_runs
 from pipeline.kinds import FINISHED
 from pipeline.lake import LakeFiles
 from pipeline.ledger import LedgerFiles
-from pipeline.loads import Load
 from pipeline.replay import load_files
 from pipeline.sandbox.model import CHARGES_FROM, FIRST_DAY
 from pipeline.sandbox.server import SandboxServer, serve
@@ -63,20 +61,20 @@ class Scene:
         return self.server.world
 
     def lake(self, name: str) -> LakeFiles:
-        return LakeFiles(self.folder / name)
+        """Return the lake that a command begins with, made when it is asked for first."""
+        lake = LakeFiles(self.folder / name)
+        if not lake.folder.exists():
+            _MAKING[name](self)
+        return lake
 
     def copy(self, name: str, into: Path) -> LakeFiles:
-        """Return a fresh lake in the state that a command begins in."""
+        """Return a fresh lake in the state that a command begins with."""
         return LakeFiles(shutil.copytree(self.lake(name).folder, into, copy_function=shutil.copy2))
 
 
 @contextmanager
 def making_scene(folder: Path, *, seed: int, runs: int) -> Iterator[Scene]:
-    """Serve an organization and make the lakes.
-
-    Half of the runs were fetched: those of kinds whose details tell no time of creation stand in other days than they
-    will once lists have told it, so that they move.
-    """
+    """Serve an organization, and write down what its commands are given."""
     world = make_squeezed_world(seed=seed, runs=runs, eras=(FIRST_DAY, CHARGES_FROM))
     with serve(world) as server:
         mine = [run_id for run_id in world.run_ids(world.workspaces[0]) if not run_id.startswith("vr_")]
@@ -95,28 +93,60 @@ def making_scene(folder: Path, *, seed: int, runs: int) -> Iterator[Scene]:
             "check --repair": ["check", "--repair"],
             "ledger": ["ledger"],
         }
-        _make_lakes(scene)
         yield scene
 
 
-def _make_lakes(scene: Scene) -> None:
-    connection, folder = connect(scene.server), scene.folder
-    options: dict[str, Any] = {"qps": FAST, "connection": connection}
-    fetch_runs([*scene.run_ids[::2], *scene.gone_ids[:2]], lake=folder / "fetch", **options)
-    scene.copy("fetch", folder / "sync")
-    scene.copy("fetch", folder / "retry")
-    refused = replace(connection, api_key=type(connection.api_key)("wrong"))
-    fetch_runs(scene.run_ids[1::2], lake=folder / "retry", **options | {"connection": refused})
-    scene.copy("fetch", folder / "load")
-    fetch_runs([*scene.run_ids[1::2], *scene.gone_ids], lake=folder / "load", **options)
-    ledger = scene.copy("load", folder / "ledger")
-    load_files([str(folder / "pages.jsonl")], ledger, report=lambda place, why: print(place, why))
-    _spoil_rows(scene.copy("ledger", folder / "rebuild"))
-    LedgerFiles(ledger).refresh()
-    _break(scene.copy("ledger", folder / "check --repair"))
-    # The ledger is of an earlier state: some of the days have changed since.
-    for day in ledger.days()[::2]:
-        ledger.write_day(day, ledger.read_day(day))
+def _fetch(scene: Scene, name: str, run_ids: list[str], *, key: str | None = None) -> None:
+    connection = connect(scene.server)
+    if key is not None:
+        connection = replace(connection, api_key=type(connection.api_key)(key))
+    fetch_runs(run_ids, lake=scene.folder / name, qps=FAST, connection=connection)
+
+
+def _make_half_fetched(scene: Scene) -> None:
+    """Details alone: those of some kinds tell no time of creation, so that their runs move once lists have told it."""
+    _fetch(scene, "fetch", [*scene.run_ids[::2], *scene.gone_ids[:2]])
+
+
+def _make_refused(scene: Scene) -> None:
+    scene.copy("fetch", scene.folder / "retry")
+    _fetch(scene, "retry", scene.run_ids[1::2], key="wrong")
+
+
+def _make_all_fetched(scene: Scene) -> None:
+    scene.copy("fetch", scene.folder / "load")
+    _fetch(scene, "load", [*scene.run_ids[1::2], *scene.gone_ids])
+
+
+def _make_listed(scene: Scene) -> None:
+    lake = scene.copy("load", scene.folder / "listed")
+    load_files([str(scene.folder / "pages.jsonl")], lake, report=lambda place, why: print(place, why))
+
+
+def _make_changed_since_its_ledger(scene: Scene) -> None:
+    lake = scene.copy("listed", scene.folder / "ledger")
+    LedgerFiles(lake).refresh()
+    for day in lake.days()[::2]:
+        lake.write_day(day, lake.read_day(day))
+
+
+def _make_broken(scene: Scene) -> None:
+    lake = scene.copy("listed", scene.folder / "check --repair")
+    LedgerFiles(lake).refresh()
+    _break(lake)
+
+
+_MAKING: dict[str, Callable[[Scene], object]] = {
+    "nothing": lambda scene: (scene.folder / "nothing").mkdir(),
+    "fetch": _make_half_fetched,
+    "sync": lambda scene: scene.copy("fetch", scene.folder / "sync"),
+    "retry": _make_refused,
+    "load": _make_all_fetched,
+    "listed": _make_listed,
+    "rebuild": lambda scene: _spoil_rows(scene.copy("listed", scene.folder / "rebuild")),
+    "ledger": _make_changed_since_its_ledger,
+    "check --repair": _make_broken,
+}
 
 
 def _spoil_rows(lake: LakeFiles) -> None:
@@ -173,9 +203,7 @@ def forking_children() -> ForkServerContext:
     return children
 
 
-def run_child(
-    scene: Scene, lake: LakeFiles, command: str, end: End | None = None, disk: Path | None = None
-) -> Ended:
+def run_child(scene: Scene, lake: LakeFiles, command: str, end: End | None = None, disk: Path | None = None) -> Ended:
     """Run a command in a child up to its end, or to where it is killed."""
     output = Path(f"{lake.folder}.output")
     output.unlink(missing_ok=True)
@@ -277,7 +305,7 @@ def noted_moves(lake: LakeFiles) -> set[str]:
         return set()
 
 
-def assert_readable(lake: LakeFiles, at_least: set[str], but: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+def assert_readable(lake: LakeFiles, at_least: set[str], but: set[str]) -> None:
     """Nothing is lost of what was there, nothing there twice but what is noted as moving: for a bare reader."""
     paths = [str(path) for path in lake.runs_folder.glob("*/*.parquet")]
     counts = dict(duckdb.connect().execute(COUNTED, {"paths": paths}).fetchall()) if paths else {}
@@ -287,7 +315,7 @@ def assert_readable(lake: LakeFiles, at_least: set[str], but: set[str] = frozens
 
 
 def assert_whole(scene: Scene, lake: LakeFiles, command: str, output: str = "") -> None:
-    """The lake is what the world is: every run once, credits and failures as the world knows them, no broken promise."""
+    """The lake is what the world is: every run once, its credits and failures; and no promise is broken."""
     rows = count_rows(lake)
     assert set(rows.values()) == {1}
     expected = set(scene.run_ids)
@@ -323,13 +351,3 @@ def assert_credits_are_the_worlds(scene: Scene, lake: LakeFiles, *, by_list: boo
         assert told == right.failures
         statuses = catalog.sql("SELECT kind, status, count(*) FROM runs GROUP BY ALL").fetchall()
         assert {(kind, status): count for kind, status, count in statuses} == right.statuses
-
-
-def leave_unlanded(scene: Scene, lake: LakeFiles, run_ids: list[str]) -> None:
-    """Leave details in the log of a load that died before it landed them."""
-    load = Load(lake, command="fetch", source="test")
-    for run_id in run_ids:
-        body = json.dumps(scene.world.detail(run_id)).encode()
-        load.take_run(run_id, body, fetched_at=datetime.now(UTC), is_detail=True, workspace_id=None)
-    load.checkpoint()
-    load.close()
