@@ -65,8 +65,8 @@ class Reader(threading.Thread):
     """Reads a lake again and again until it is stopped, and notes as problems what must not be.
 
     DuckDB's `read_parquet` opens a file more than once a query: where one was replaced meanwhile, the query may fail,
-    or mix the rows of both files, so it is asked again then; at all other times it must be right. pyarrow, which opens
-    each file once, must always be. It reads file by file, so it may also meet a run on its way from day to day twice or
+    or mix the rows of both files, so it is asked again then; at all other times it must be right. pyarrow, with each
+    file opened once, must always be. It reads file by file, so it may also meet a run on its way from day to day twice or
     not at all: which runs these were is compared with the moves in the end.
     """
 
