@@ -66,8 +66,8 @@ class Reader(threading.Thread):
 
     DuckDB's `read_parquet` opens a file more than once a query: where one was replaced meanwhile, the query may fail,
     or mix the rows of both files, so it is asked again then; at all other times it must be right. pyarrow, with each
-    file opened once, must always be. It reads file by file, so it may also meet a run on its way from day to day twice or
-    not at all: which runs these were is compared with the moves in the end.
+    file opened once, must always be. It reads file by file, so it may also meet a run on its way from day to day twice
+    or not at all: which runs these were is compared with the moves in the end.
     """
 
     def __init__(self, lake: LakeFiles, there: set[str], twice: set[str]) -> None:
