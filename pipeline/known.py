@@ -40,6 +40,7 @@ _TABLE = """
     CREATE TABLE known (
         run_id TEXT PRIMARY KEY, kind TEXT NOT NULL, mark TEXT NOT NULL, seen INTEGER NOT NULL DEFAULT 0
     ) WITHOUT ROWID;
+    CREATE TABLE asked (run_id TEXT NOT NULL, kind TEXT NOT NULL, mark TEXT NOT NULL);
 """
 
 
@@ -105,16 +106,21 @@ class Known(Scratch):
             with duckdb.connect(config={"memory_limit": "256MB"}) as con:
                 con.read_parquet(paths, hive_partitioning=False).create_view("stored")
                 relation = con.sql(_MARKS, params={"kind": kind.object, "workspace": self._workspace_id})
-                self._note(kind, relation)
+                self._keep(kind, relation)
 
         self._lake.ask(look_up)
-
-    def _note(self, kind: Kind, relation: duckdb.DuckDBPyRelation) -> None:
         with self.writing():
+            self._con.execute("INSERT OR IGNORE INTO known (run_id, kind, mark) SELECT run_id, kind, mark FROM asked")
+            self._con.execute("DELETE FROM asked")
+
+    def _keep(self, kind: Kind, relation: duckdb.DuckDBPyRelation) -> None:
+        """Keep the answer, in place of one that turned out to be of files that were being replaced."""
+        with self.writing():
+            self._con.execute("DELETE FROM asked")
             for batch in relation.to_arrow_reader(50_000):
                 run_ids, marks = (batch.column(name).to_pylist() for name in ("run_id", "mark"))
                 values = ((run_id, kind.object, mark) for run_id, mark in zip(run_ids, marks, strict=True))
-                self._con.executemany("INSERT OR IGNORE INTO known (run_id, kind, mark) VALUES (?, ?, ?)", values)
+                self._con.executemany("INSERT INTO asked VALUES (?, ?, ?)", values)
 
 
 def _day(row: Summary) -> str | None:

@@ -283,21 +283,30 @@ class LakeFiles:
         return [*files, (self.dead_letters_path, DEAD_LETTERS_SCHEMA)]
 
     def ask(self, query: Callable[[], T]) -> T:
-        """Return what a query over the files gives, asked again where it fails since a file was replaced meanwhile.
+        """Return what a query over the days' files gives, asked again where one was replaced meanwhile.
 
-        DuckDB opens a file more than once a query, which may fail then, but never gives wrong rows. Raises
-        LakeDamagedError where a file is not what was written.
+        DuckDB opens a file more than once a query: it may fail then, or read the new file by the old one's footer,
+        which gives wrong rows. If this goes on, it is asked in a pause of the writers. Raises LakeDamagedError where a
+        file is not what was written.
         """
         import duckdb
 
         for _ in range(_ASKED_AGAIN):
+            before = self._stamps()
             with contextlib.suppress(duckdb.Error):
-                return query()
+                found = query()
+                if self._stamps() == before:
+                    return found
         try:
-            return query()
+            with self.locked():
+                return query()
         except duckdb.Error:
             self.raise_damage()
             raise
+
+    def _stamps(self) -> list[tuple[str, int, int]]:
+        stats = [(day, self.day_path(day).stat()) for day in self.days()]
+        return [(day, stat.st_mtime_ns, stat.st_ino) for day, stat in stats]
 
     def raise_damage(self, *, footers_only: bool = False) -> None:
         """Raise LakeDamagedError naming the first Parquet file that is not what was written, if there is one."""

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pytest
 
 from pipeline.errors import LakeDamagedError, RunMissingError
@@ -277,3 +278,52 @@ def test_nothing_is_left_on_the_disk(lake: LakeFiles, tmp_path: Path, monkeypatc
         seen.changed(CLASSIFY, [summary()])
         assert list(tmp_path.glob("pipeline-*/scratch.sqlite"))
     assert list(tmp_path.glob("pipeline-*")) == []
+
+
+# While files are replaced
+
+
+def test_what_is_asked_while_a_file_is_replaced_is_asked_again(lake: LakeFiles) -> None:
+    land(lake, classify())
+    (day,) = lake.days()
+    calls = []
+
+    def query() -> str:
+        calls.append(day)
+        if len(calls) == 1:
+            lake.write_day(day, lake.read_day(day))
+            return "perhaps of both files"
+        return "of one file"
+
+    assert lake.ask(query) == "of one file"
+    assert len(calls) == 2
+
+
+def test_where_files_are_replaced_again_and_again_it_is_asked_in_a_pause_of_the_writers(lake: LakeFiles) -> None:
+    land(lake, classify())
+    (day,) = lake.days()
+
+    def query() -> str:
+        try:
+            with filelock.FileLock(lake.folder / ".lock", timeout=0):
+                lake.write_day(day, lake.read_day(day))
+                return "perhaps of both files"
+        except filelock.Timeout:
+            return "of one file"
+
+    assert lake.ask(query) == "of one file"
+
+
+def test_only_the_answer_counts_that_was_not_given_up(lake: LakeFiles) -> None:
+    class Replaced(LakeFiles):
+        """A lake of which a file is replaced just after it was asked for the first time."""
+
+        def ask(self, query: Callable[[], Any]) -> Any:
+            query()
+            self.write_day(day, self.read_day(day).slice(1))
+            return super().ask(query)
+
+    land(lake, classify("clr_1"), classify("clr_2"))
+    (day,) = lake.days()
+    with Known(Replaced(lake.folder), None) as known:
+        assert list(known.iter_unseen(CLASSIFY)) == ["clr_2"]
