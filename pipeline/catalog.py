@@ -38,12 +38,15 @@ from pipeline.reports.failure_questions import (
 )
 from pipeline.reports.forecast import Forecast, forecast_month
 from pipeline.reports.questions import By, Question, Window, as_date
+from pipeline.reports.statements import check_reads_only
 from pipeline.schema import DEAD_LETTERS_SCHEMA, LOADS_SCHEMA, RUN_COLUMNS, RUNS_FILE_SCHEMA
 
 Day = date | datetime | str | None
 
 _HELD_BYTES = 16 << 20
 """Up to this size of a lake's runs, what they charge is worked out once for all questions and held in memory."""
+
+_BARRED = "\nA locked lake reads its own files and no other; `pipeline sql --unlocked` does."
 
 COMPARED_DAYS = 30
 CHANGED_DAYS = 7
@@ -63,8 +66,8 @@ class Lake:
 
     The views are `runs` (one row a run), `charges` (one row a charge line, as each run reports it), `credit_ledger`
     (every credit once), `unknown_credits` (runs whose credits nothing tells), `loads` and `dead_letters`. Times are
-    UTC. With `locked`, queries can read the lake and no other file. Raises UsageError where there is no lake,
-    NewerLakeError where a newer version of this program wrote it.
+    UTC. With `locked`, queries can read the lake's files and no other, and write nothing. Raises UsageError where there
+    is no lake, NewerLakeError where a newer version of this program wrote it.
 
         lake = Lake("data/lake")
         lake.sql("SELECT kind, count(*) FROM runs WHERE status = $status GROUP BY ALL", status="FAILED").df()
@@ -79,6 +82,7 @@ class Lake:
             "CREATE TABLE documented_reasons AS SELECT unnest($kinds) AS kind, unnest($reasons) AS reason",
             _documented_reasons(),
         )
+        self._is_locked = False
         self._is_to_be_locked = locked
         self._newest: tuple[dict[str, Stamp], date | None, bool] | None = None
         self._seen: tuple[object, ...] | None = None
@@ -107,12 +111,15 @@ class Lake:
         """
         try:
             self._refresh()
+            if self._is_locked:
+                check_reads_only(self.con, query)
             if "credit" in query:
                 self._hold_credit_lines()
             relation = self.con.sql(query, params=params or None)
         except duckdb.Error as error:
             self.files.raise_damage(footers_only=True)
-            raise UsageError(f"the query cannot be answered: {error}") from error
+            barred = self._is_locked and isinstance(error, duckdb.PermissionException)
+            raise UsageError(f"the query cannot be answered: {error}{_BARRED if barred else ''}") from error
         if relation is None:
             raise UsageError("the query gives no rows; ask with SELECT or FROM")
         return relation
@@ -320,7 +327,7 @@ class Lake:
         """Let no query from now on read anything beside the lake's own files, or turn that back on."""
         self.con.execute("SET allowed_directories = $folders", {"folders": [str(self.files.folder)]})
         self.con.execute("SET enable_external_access = false; SET lock_configuration = true")
-        self._is_to_be_locked = False
+        self._is_to_be_locked, self._is_locked = False, True
 
     def _stored_runs(self, glob: str) -> duckdb.DuckDBPyRelation:
         if self.files.is_current():

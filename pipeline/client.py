@@ -23,7 +23,7 @@ import httpx
 from pipeline import __version__, telemetry
 from pipeline.body import Counters, read_bounded, read_page, read_run, too_large
 from pipeline.config import Connection, read_proxy
-from pipeline.errors import UsageError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.kinds import API_VERSION, Kind, kind_of
 from pipeline.limiter import Limiter, Ticket, retry_after_s, unix_time
 from pipeline.retry import (
@@ -33,6 +33,7 @@ from pipeline.retry import (
     Failure,
     RetryBudget,
     TooLargeError,
+    bug_text,
     clean_text,
     error_of,
     failure_of_body,
@@ -44,6 +45,7 @@ from pipeline.retry import (
 T = TypeVar("T")
 _MAX_ERROR_BODY_BYTES = 65_536
 _CONNECT_TIMEOUT_S = 15.0
+_KEY_LENGTH = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +233,8 @@ class ExtendClient:
                 return failure_of_body(error, 200)
             except self._transport_errors as error:
                 return failure_of_exception(error)
+            except Exception as error:  # noqa: BLE001 — a bug beneath: its frames hold the headers, and in them the key
+                raise PipelineError(bug_text(error, self._redact)) from None
             if status == 429:
                 self.stats.rate_limited += 1
                 telemetry.rate_limited.add(1)
@@ -259,8 +263,9 @@ class ExtendClient:
         response = await self._http.send(request, stream=True, follow_redirects=False)
         try:
             status = response.status_code
+            headers = self._masked_headers(response.headers)
             if 300 <= status < 400:
-                return status, response.headers, b""
+                return status, headers, b""
             limit = self._max_response_bytes if status == 200 else _MAX_ERROR_BODY_BYTES
             try:
                 body = await self._read_body(response, limit)
@@ -268,9 +273,17 @@ class ExtendClient:
                 if status == 200:
                     raise
                 body = b""
-            return status, response.headers, body
+            # The API may quote the key. It goes before anything is cut to length, logged or landed; of an answer that
+            # is wanted, only what is long enough to be a real key, since it would be found in other words.
+            at_least = _KEY_LENGTH if status == 200 else 1
+            return status, headers, self._connection.api_key.redact_body(body, at_least=at_least)
         finally:
             await response.aclose()
+
+    def _masked_headers(self, headers: httpx.Headers) -> httpx.Headers:
+        if not any(self._redact(value) != value for value in headers.values()):
+            return headers
+        return httpx.Headers([(name, self._redact(value)) for name, value in headers.multi_items()])
 
     async def _read_body(self, response: httpx.Response, limit_bytes: int) -> bytes:
         declared = response.headers.get("content-length", "")
@@ -292,8 +305,6 @@ class ExtendClient:
         if status >= 400:
             # A 429's wait is the limiter's, for everybody alike.
             wait = retry_after_s(headers, now=now) if status >= 500 else None
-            # The API may quote the key. It goes before anything is cut to length.
-            body = body.replace(self._connection.api_key.reveal().encode(), b"[secret]")
             return failure_of_status(status, headers, body, retry_after_s=wait)
         try:
             if status != 200:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -48,6 +49,15 @@ class Secret:
         """Return the text with every appearance of the secret replaced by a mask."""
         return text.replace(self._value, _MASK) if self._value else text
 
+    def redact_body(self, body: bytes, *, at_least: int = 1) -> bytes:
+        """Return JSON with the secret masked wherever it stands in it; one shorter than `at_least` is let stand."""
+        if len(self._value) < max(at_least, 1):
+            return body
+        quoted = json.dumps(self._value)[1:-1]
+        for form in {self._value, quoted, quoted.replace("/", "\\/")}:
+            body = body.replace(form.encode(), _MASK.encode())
+        return body
+
     def __str__(self) -> str:
         return _MASK
 
@@ -76,6 +86,25 @@ class Secret:
         self.__getstate__()
 
 
+class _Environment(Mapping[str, str]):
+    """Variables, keys among them, that do not show themselves where a traceback shows what is at hand."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = variables
+
+    def __getitem__(self, name: str) -> str:
+        return self._variables[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._variables)
+
+    def __len__(self) -> int:
+        return len(self._variables)
+
+    def __repr__(self) -> str:
+        return "<environment>"
+
+
 @dataclass(frozen=True, slots=True)
 class Connection:
     """Which API to ask, and as whom. `base_url` has no slash at its end; `workspace_id` is null if none was given."""
@@ -99,6 +128,7 @@ def read_connection(
     An argument goes before the environment, a base URL before a region, a key file before a key in the
     environment. An empty variable counts as unset. Raises UsageError, which never shows the key.
     """
+    env = _Environment(env)
     return Connection(
         base_url=_read_base_url(base_url, region, env, allow_http=allow_http),
         api_key=_read_key(key_file, env),
@@ -121,6 +151,7 @@ def read_connections(
     named, these are all. A workspace that it does not name is asked for with the one key, which is organization-wide.
     Raises UsageError, which never shows a key.
     """
+    env = _Environment(env)
     keys = _read_keys(env)
     url = _read_base_url(base_url, region, env, allow_http=allow_http)
     named = list(dict.fromkeys(_checked_workspace(text, "--workspace") for text in workspaces)) or list(keys)
@@ -229,7 +260,7 @@ def _read_key(key_file: str | Path | None, env: Mapping[str, str]) -> Secret:
     if key_file is not None:
         return _checked_key(_read_key_file(key_file, "--key-file"), f"--key-file {key_file}")
     if env.get("EXTEND_API_KEY"):
-        return _checked_key(env["EXTEND_API_KEY"], "EXTEND_API_KEY")
+        return _checked_key(Secret(env["EXTEND_API_KEY"]), "EXTEND_API_KEY")
     if env.get("EXTEND_API_KEY_FILE"):
         path = env["EXTEND_API_KEY_FILE"]
         return _checked_key(_read_key_file(path, "EXTEND_API_KEY_FILE"), f"EXTEND_API_KEY_FILE {path}")
@@ -239,7 +270,7 @@ def _read_key(key_file: str | Path | None, env: Mapping[str, str]) -> Secret:
     )
 
 
-def _read_key_file(path: str | Path, source: str) -> str:
+def _read_key_file(path: str | Path, source: str) -> Secret:
     try:
         with Path(path).open("rb") as file:
             content = file.read(_MAX_KEY_FILE_BYTES + 1)
@@ -247,17 +278,18 @@ def _read_key_file(path: str | Path, source: str) -> str:
         reason = error.strerror if isinstance(error, OSError) else "no proper path"
         raise UsageError(f"{source}: {path} cannot be read ({reason}); name a file that holds the API key") from error
     if len(content) > _MAX_KEY_FILE_BYTES:
+        del content  # a traceback may show what is at hand
         raise UsageError(f"{source}: {path} is too long for a key; name a file that holds the API key alone")
     # What is no UTF-8 becomes U+FFFD, which no key may hold: refused with the other wrong characters.
-    return content.decode("utf-8-sig", errors="replace")
+    return Secret(content.decode("utf-8-sig", errors="replace"))
 
 
 def _read_keys(env: Mapping[str, str]) -> dict[str, Secret]:
     source = "EXTEND_API_KEYS"
     keys: dict[str, Secret] = {}
-    for number, pair in enumerate((env.get(source) or "").split(), 1):
-        workspace, equals, key = pair.partition("=")
-        if not equals or not _WORKSPACE.fullmatch(workspace):
+    for number, pair in enumerate(map(Secret, (env.get(source) or "").split()), 1):
+        workspace, key = _split_pair(pair)
+        if not workspace:
             raise UsageError(f"{source}: entry {number} is not of the form ws_…=key (it is not shown here)")
         if workspace in keys:
             raise UsageError(f"{source}: {workspace} is there twice; give each workspace one key")
@@ -265,18 +297,30 @@ def _read_keys(env: Mapping[str, str]) -> dict[str, Secret]:
     return keys
 
 
-def _checked_key(text: str, source: str) -> Secret:
-    key = text.strip()
+def _split_pair(pair: Secret) -> tuple[str, Secret]:
+    workspace, _, key = pair.reveal().partition("=")
+    is_pair = "=" in pair.reveal() and _WORKSPACE.fullmatch(workspace)
+    return (workspace if is_pair else "", Secret(key))
+
+
+def _checked_key(key: Secret, source: str) -> Secret:
+    # What finds a fault has ended when it is raised: no frame of the traceback holds the key's text.
+    if fault := _fault_of_key(key.reveal().strip()):
+        raise UsageError(f"{source}: {fault}")
+    return Secret(key.reveal().strip())
+
+
+def _fault_of_key(key: str) -> str | None:
     if not key:
-        raise UsageError(f"{source}: the API key is empty; put the key from your Extend dashboard there")
+        return "the API key is empty; put the key from your Extend dashboard there"
     if key.lower().startswith("bearer "):
-        raise UsageError(f"{source}: give the API key alone, without the word Bearer")
+        return "give the API key alone, without the word Bearer"
     if not _KEY.fullmatch(key):
-        raise UsageError(
-            f"{source}: the API key holds blanks, line breaks or characters that no key has (the key is not shown "
-            "here); copy it again from your Extend dashboard"
+        return (
+            "the API key holds blanks, line breaks or characters that no key has (the key is not shown here); "
+            "copy it again from your Extend dashboard"
         )
-    return Secret(key)
+    return None
 
 
 def _read_workspace(workspace: str | None, env: Mapping[str, str]) -> str | None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
@@ -48,6 +49,8 @@ _READ_BYTES = 1 << 20
 _ASKED_AGAIN = 3
 
 T = TypeVar("T")
+_PATTERN = "*?[" if os.sep == "\\" else "*?[\\"
+"""What stands for other characters in a path that DuckDB is given."""
 
 Move = tuple[str, str, str]
 """A run that changes its day: its ID, the old day, the new one."""
@@ -63,10 +66,14 @@ class UnlandedLog:
 
 
 class LakeFiles:
-    """Reads and writes the files of one lake. Making one touches nothing."""
+    """Reads and writes the files of one lake. Making one touches nothing.
+
+    Raises UsageError for a folder whose name DuckDB would take for a pattern, and read the files of other lakes.
+    """
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
+        _refuse_pattern(self.folder)
         self.runs_folder = self.folder / "runs"
         self.raw_folder = self.folder / "raw"
         self.loads_folder = self.folder / "loads"
@@ -398,6 +405,12 @@ def digest_of(path: Path, size: int) -> str:
             digest.update(part)
             size -= len(part)
     return digest.hexdigest()
+
+
+def _refuse_pattern(folder: Path) -> None:
+    found = [character for character in _PATTERN if character in str(folder)]
+    if found:
+        raise UsageError(f"{folder}: a lake's path cannot have {' or '.join(found)} in it; name another folder")
 
 
 def existing_lake(folder: Path | str) -> LakeFiles:

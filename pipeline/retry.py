@@ -12,6 +12,7 @@ import random
 import re
 import socket
 import ssl
+import traceback
 import unicodedata
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -151,6 +152,13 @@ def failure_of_exception(error: BaseException) -> Failure:
     if any(isinstance(cause, ConnectionRefusedError | httpx.ConnectError | httpx.ProxyError) for cause in chain):
         return _no_answer("CONNECTION_FAILED", "no connection", chain[-1])
     return _no_answer("CONNECTION_LOST", "connection lost", chain[-1])
+
+
+def bug_text(error: BaseException, redact: Callable[[str], str]) -> str:
+    """Return what to say of an exception that nobody foresaw: what it is, and where it came from."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    said = f"{type(error).__name__} ({clean_text(redact(str(error)))})"
+    return f"a bug: {said} in {where.name}, {where.filename}:{where.lineno}; please report it"
 
 
 def error_of(

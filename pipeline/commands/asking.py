@@ -16,13 +16,19 @@ def add_sql(commands: Commands) -> None:
         run_sql,
         "ask the lake a question in SQL (DuckDB's)",
         more="The tables: runs, charges, credit_ledger (every credit once), unknown_credits, loads, dead_letters.\n"
-        "Times are UTC.",
+        "Times are UTC.\n\n"
+        "A query reads these tables and the files in the lake's folder, and nothing else: no other file, no network,\n"
+        "no environment. It is one SELECT (or FROM, WITH, DESCRIBE, …) and writes nothing. --unlocked lifts that.",
         examples='  pipeline sql "SELECT kind, status, count(*) FROM runs GROUP BY ALL ORDER BY ALL"\n'
         "  pipeline sql 'FROM dead_letters' --format json\n"
         "  pipeline sql 'FROM runs' --format parquet > runs.parquet\n"
-        "  pipeline sql - < question.sql",
+        "  pipeline sql - < question.sql\n"
+        "  pipeline sql --unlocked \"FROM runs SEMI JOIN 'vip.csv' USING (file_name)\"",
     )
     parser.add_argument("query", help="the query; - reads it from standard input")
+    parser.add_argument(
+        "--unlocked", action="store_true", help="let the query do what you can do: read and write any file (COPY … TO)"
+    )
     add_format(parser)
     add_lake(parser)
 
@@ -45,7 +51,7 @@ def run_sql(arguments: argparse.Namespace) -> int:
     from pipeline.render import write_relation
 
     query = sys.stdin.read() if arguments.query == "-" else arguments.query
-    with Lake(arguments.lake) as lake:
+    with Lake(arguments.lake, locked=not arguments.unlocked) as lake:
         write_relation(lake.sql(query), format=arguments.format, stream=sys.stdout)
     return 0
 
