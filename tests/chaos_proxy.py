@@ -194,7 +194,7 @@ async def _stall_in_body(way: Exchange) -> None:
 
 async def _drip(way: Exchange) -> None:
     """Send blanks before the JSON, which is allowed, without ever coming to it."""
-    await way.send(replace(way.answer, length="100000000").head())
+    await way.send(replace(way.answer, length="1000000").head())
     while not way.writer.is_closing():
         await way.send(b" ")
         await asyncio.sleep(0.01)
@@ -387,7 +387,7 @@ class ChaosProxy:
             upstream = await asyncio.open_connection(*self._upstream, limit=1 << 24)
             while not writer.is_closing():
                 await self._exchange(reader, writer, upstream)
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+        except (asyncio.IncompleteReadError, OSError, asyncio.CancelledError):
             pass  # the client has left, or the proxy goes down
         finally:
             self._tasks.discard(task)

@@ -22,16 +22,24 @@ from tests.chaos_proxy import HARMFUL, HARMLESS, STALLS, ChaosProxy, always, at_
 from tests.conftest import connect
 from tests.simulated import SpedUp
 from tests.test_fetch import assert_answers_are_the_worlds, logged
+from tests.worlds import make_squeezed_world
 
-HOURS = SpedUp(100)
-"""Waits of minutes take a hundredth of them."""
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    """A world with all kinds of run, of few days."""
+    return make_squeezed_world(seed=11, runs=400)
+
+
+FAST = SpedUp(1000)
+"""Waits of seconds take milliseconds."""
 
 
 def fetch(run_ids: Sequence[str], lake: LakeFiles, connection: Connection | ChaosProxy, **options: Any) -> LoadResult:
-    """Fetch as `pipeline fetch` does, with waits a hundred times as fast and half a second for each request."""
+    """Fetch as `pipeline fetch` does, with waits a thousand times as fast and half a second for each request."""
     if isinstance(connection, ChaosProxy):
         connection = Connection(connection.base_url, Secret("sandbox"))
-    fast: dict[str, Any] = {"qps": 5_000.0, "timeout_s": 0.5, "clock": HOURS.clock, "sleep": HOURS.sleep, **options}
+    fast: dict[str, Any] = {"qps": 5_000.0, "timeout_s": 0.5, "clock": FAST.clock, "sleep": FAST.sleep, **options}
     found = [FoundId(run_id, "here") for run_id in run_ids]
     recover(lake, tell=lambda message: None)
     with plan_fetch(found, lake, FetchOptions(**fast), report=lambda each, why: None) as plan:
@@ -84,13 +92,13 @@ def check_mix(lake: LakeFiles, world: World, *, seed: int, timeout_s: float) -> 
 def test_with_three_answers_in_ten_faulty_every_run_lands_that_can_and_the_rest_is_told(
     lake: LakeFiles, world: World
 ) -> None:
-    check_mix(lake, world, seed=1, timeout_s=0.5)
+    check_mix(lake, world, seed=1, timeout_s=0.3)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", [2, 3])
 def test_with_three_answers_in_ten_faulty_thousands_of_runs_land(lake: LakeFiles, seed: int) -> None:
-    check_mix(lake, World(seed=seed, runs=3_000), seed=seed, timeout_s=1.0)
+    check_mix(lake, make_squeezed_world(seed=seed, runs=3_000), seed=seed, timeout_s=1.0)
 
 
 # Each fault by itself
@@ -99,7 +107,7 @@ REASONS: dict[str, tuple[str, int | None]] = {
     **dict.fromkeys(
         (
             "html_200", "empty_200", "error_200", "named_twice", "cut_json", "invalid_utf8", "utf16", "nested_1000",
-            "too_many_digits", "gzip_cut", "gzip_wrong_sum", "length_too_short", "no_length_and_cut",
+            "too_many_digits", "gzip_cut", "gzip_wrong_sum", "no_length_and_cut",
         ),
         ("BROKEN_BODY", 200),
     ),
@@ -108,7 +116,7 @@ REASONS: dict[str, tuple[str, int | None]] = {
         (
             "reset_before_head", "reset_in_head", "reset_in_body", "half_closed_before_head", "half_closed_in_head",
             "half_closed_in_body", "length_too_long", "length_no_number", "length_negative", "two_lengths",
-            "chunks_cut", "no_http",
+            "chunks_cut", "no_http", "length_too_short",
         ),
         ("CONNECTION_LOST", None),
     ),
@@ -150,11 +158,23 @@ def test_a_run_whose_answers_are_all_faulty_is_a_dead_letter_with_its_reason_and
         serve(world) as server,
         chaos_proxy(server.base_url, always(faulty), other_ids=[*faulty, *others]) as proxy,
     ):
-        result = fetch([*faulty, *others], lake, proxy, timeout_s=0.2)
+        result = fetch([*faulty, *others], lake, proxy, timeout_s=0.15)
     letters = dead_letters(lake)
     assert {faulty[run_id]: letters.get(run_id) for run_id in faulty} == REASONS
     assert landed(lake) == sorted(others)
     assert (result.landed, result.failed, result.error) == (len(others), len(faulty), None)
+
+
+def test_a_few_runs_that_never_come_are_no_outage_and_hold_up_nothing(lake: LakeFiles, world: World) -> None:
+    run_ids = world.run_ids(world.workspaces[0], kind="classify_run")[:20]
+    faulty = dict.fromkeys(run_ids[5:9], "error_500")
+    slow = SpedUp(100)
+    began = slow.clock()
+    with serve(world) as server, chaos_proxy(server.base_url, always(faulty)) as proxy:
+        result = fetch(run_ids, lake, proxy, clock=slow.clock, sleep=slow.sleep)
+    assert dead_letters(lake) == dict.fromkeys(faulty, ("INTERNAL_ERROR", 500))
+    assert (result.landed, result.failed, result.error) == (16, 4, None)
+    assert slow.clock() - began < 800  # an outage would be waited for for 900 s
 
 
 def test_odd_answers_that_are_the_right_runs_land_at_the_first_attempt(lake: LakeFiles, world: World) -> None:
