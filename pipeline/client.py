@@ -131,6 +131,7 @@ class ExtendClient:
         self._backoff = Backoff(rng=rng or random.Random())  # noqa: S311 - jitter needs no secure generator
         self._budget = RetryBudget(clock=clock, sleep=sleep)
         self._breaker = Breaker(concurrency=concurrency, max_outage_s=max_outage_s, clock=clock, sleep=sleep)
+        self._known: httpx.URL | None = None
         self._transport_errors: tuple[type[BaseException], ...] = (httpx.HTTPError, OSError)
         self._http: httpx.AsyncClient | None = None
 
@@ -198,6 +199,9 @@ class ExtendClient:
             if isinstance(outcome, _Received):
                 self._note_answer()
                 self._budget.earn()
+                kind = kind_of(run_id)
+                if kind is None or not kind.reading_can_destroy:
+                    self._known = url
                 return replace(outcome, attempts=requests)
             if answers_before < 0:
                 answers_before = self._breaker.answers
@@ -222,26 +226,28 @@ class ExtendClient:
     async def _attempt(self, url: httpx.URL, check: Callable[[bytes], T]) -> _Received[T] | Failure:
         """Send one request and return what came of it; nothing but cancellation and bugs leaves as an exception."""
         async with self._places:
-            ticket = await self._leave()
-            self.stats.requests += 1
-            telemetry.requests.add(1)
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    status, headers, body = await self._exchange(url)
-            except (BrokenBodyError, TooLargeError) as error:
-                self._limiter.succeeded(ticket)
-                return failure_of_body(error, 200)
-            except self._transport_errors as error:
-                return failure_of_exception(error)
-            except Exception as error:  # noqa: BLE001 — a bug beneath: its frames hold the headers, and in them the key
-                raise PipelineError(bug_text(error, self._redact)) from None
-            if status == 429:
-                self.stats.rate_limited += 1
-                telemetry.rate_limited.add(1)
-                self._limiter.rejected(ticket, retry_after_s(headers, now=self._limiter.wall_clock()))
-            else:
-                self._limiter.succeeded(ticket)
-            return self._judge(status, headers, body, check)
+            return await self._send(url, check, await self._leave())
+
+    async def _send(self, url: httpx.URL, check: Callable[[bytes], T], ticket: Ticket) -> _Received[T] | Failure:
+        self.stats.requests += 1
+        telemetry.requests.add(1)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                status, headers, body = await self._exchange(url)
+        except (BrokenBodyError, TooLargeError) as error:
+            self._limiter.succeeded(ticket)
+            return failure_of_body(error, 200)
+        except self._transport_errors as error:
+            return failure_of_exception(error)
+        except Exception as error:  # noqa: BLE001 — a bug beneath: its frames hold the headers, and in them the key
+            raise PipelineError(bug_text(error, self._redact)) from None
+        if status == 429:
+            self.stats.rate_limited += 1
+            telemetry.rate_limited.add(1)
+            self._limiter.rejected(ticket, retry_after_s(headers, now=self._limiter.wall_clock()))
+        else:
+            self._limiter.succeeded(ticket)
+        return self._judge(status, headers, body, check)
 
     async def _leave(self) -> Ticket:
         """Wait for leave to send. A slot that came only after an outage began is let go: only probes are sent then."""
@@ -252,8 +258,18 @@ class ExtendClient:
             finally:
                 if probe:
                     self._breaker.probe_left()
-            if probe or not self._breaker.is_open:
+            if probe and self._known is not None:
+                await self._probe(self._known, ticket)
+            elif probe or not self._breaker.is_open:
                 return ticket
+
+    async def _probe(self, url: httpx.URL, ticket: Ticket) -> None:
+        """Ask again for what has come before: where a few runs fail by themselves, they tell nothing of an outage."""
+        outcome = await self._send(url, bytes, ticket)
+        if isinstance(outcome, _Received) or outcome.alive:
+            self._note_answer()
+        else:
+            self._breaker.failed(outcome, answers_before=self._breaker.answers)
 
     async def _exchange(self, url: httpx.URL) -> tuple[int, httpx.Headers, bytes]:
         """Return status, headers and decompressed body of one GET; an error's body may be missing."""

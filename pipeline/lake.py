@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -38,7 +37,7 @@ from pipeline.schema import (
     RUNS_FILE_SCHEMA,
     SCHEMA_VERSION,
 )
-from pipeline.sync_state import seal_states
+from pipeline.upgrade import bring_up_to_date
 
 UNKNOWN_DAY = "unknown"
 _DAY_PREFIX = "day="
@@ -94,7 +93,7 @@ class LakeFiles:
         """Hold the lake's lock; what a writer that died left behind is put right first, and an older lake upgraded."""
         with self.locked(tell=tell):
             self._remove_temporaries()
-            self._upgrade(tell)
+            bring_up_to_date(self, tell=tell)
             yield
 
     @contextlib.contextmanager
@@ -150,36 +149,6 @@ class LakeFiles:
             raise
         except LakeDamagedError:
             return
-
-    def _upgrade(self, tell: Callable[[str], None]) -> None:
-        """Write all files of an earlier version as this one does; what they cannot know is null.
-
-        Where this is cut short, some files are as they were and some as they will be: readers take both until the
-        version is noted, which comes last, and the next writer begins anew.
-        """
-        if not self.is_current():
-            days = self.days()
-            tell(f"{self.folder}: an earlier version wrote this lake; bringing its {len(days):,} day files up to date")
-            for day in days:
-                self.write_day(day, self.read_day(day))
-            for path in self._load_paths():
-                rows = sealed.read_table(path, LOADS_SCHEMA).to_pylist()
-                rows = [row | {"raw_sha256": self._raw_sha256(row, row, None)} for row in rows]
-                durable.write_file(path, sealed.parquet_bytes(pa.Table.from_pylist(rows, schema=LOADS_SCHEMA)))
-            if self.dead_letters_path.exists():
-                self.write_dead_letters(self.read_dead_letters())
-            self._write_odd_days(self.read_odd_days())
-            self.write_moves(self.read_moves())
-            seal_states(self)
-            shutil.rmtree(self.folder / "ledger", ignore_errors=True)  # it was of the files as they were
-        elif self.version_path.exists():
-            return
-        if durable.is_read_by_others(self.folder):
-            tell(
-                f"{self.folder}: others on this machine may read this folder, and so what is kept in it; "
-                f"if that is not meant: chmod -R go-rwx {shlex.quote(str(self.folder))}"
-            )
-        durable.write_file(self.version_path, sealed.note_bytes({"schema": SCHEMA_VERSION}))
 
     def load_lock(self, load_id: str) -> filelock.BaseFileLock:
         """Return the lock that a load holds as long as its process lives."""
@@ -246,7 +215,7 @@ class LakeFiles:
 
     def read_loads(self) -> pa.Table:
         """Return all loads, oldest first."""
-        tables = [sealed.read_table(path, LOADS_SCHEMA) for path in self._load_paths()]
+        tables = [sealed.read_table(path, LOADS_SCHEMA) for path in self.load_paths()]
         return pa.concat_tables(tables) if tables else LOADS_SCHEMA.empty_table()
 
     def write_load(self, row: dict[str, Any], *, new_log: Path | None = None) -> None:
@@ -259,12 +228,13 @@ class LakeFiles:
         others = sealed.read_table(path, LOADS_SCHEMA)
         is_own = pc.equal(others["load_id"], load_id)
         before = None if new_log else next(iter(others.filter(is_own).to_pylist()), None)
-        row = row | {"raw_sha256": self._raw_sha256(row, before, new_log)}
+        row = row | {"raw_sha256": self.raw_sha256(row, before, new_log)}
         others = others.filter(pc.invert(is_own))
         table = pa.concat_tables([others, pa.Table.from_pylist([row], schema=LOADS_SCHEMA)]).sort_by("load_id")
         durable.write_file(path, sealed.parquet_bytes(table))
 
-    def _raw_sha256(self, row: dict[str, Any], before: dict[str, Any] | None, new_log: Path | None) -> str | None:
+    def raw_sha256(self, row: dict[str, Any], before: dict[str, Any] | None, new_log: Path | None) -> str | None:
+        """Return the checksum of a load's log, or null where it is not kept or still written; see `write_load`."""
         path = None if row["raw_file"] is None else new_log or self.folder / row["raw_file"]
         if path is None or row["state"] == "running" or not path.exists():
             return None
@@ -280,13 +250,14 @@ class LakeFiles:
         """Replace the dead letters."""
         durable.write_file(self.dead_letters_path, sealed.parquet_bytes(table.cast(DEAD_LETTERS_SCHEMA)))
 
-    def _load_paths(self) -> list[Path]:
+    def load_paths(self) -> list[Path]:
+        """Return where the loads are, oldest first."""
         return sorted(self.loads_folder.glob("*.parquet")) if self.loads_folder.is_dir() else []
 
     def parquet_files(self) -> list[tuple[Path, pa.Schema]]:
         """Return where the Parquet files are, and their declared schemas; that of dead letters may be missing."""
         files = [(self.day_path(day), RUNS_FILE_SCHEMA) for day in self.days()]
-        files += [(path, LOADS_SCHEMA) for path in self._load_paths()]
+        files += [(path, LOADS_SCHEMA) for path in self.load_paths()]
         return [*files, (self.dead_letters_path, DEAD_LETTERS_SCHEMA)]
 
     def ask(self, query: Callable[[], T]) -> T:
@@ -357,9 +328,10 @@ class LakeFiles:
     def write_odd_days(self, days: set[str]) -> None:
         """Note such days, before their runs are written."""
         if sorted(days) != self.read_odd_days():
-            self._write_odd_days(sorted(days))
+            self.set_odd_days(sorted(days))
 
-    def _write_odd_days(self, days: list[str]) -> None:
+    def set_odd_days(self, days: list[str]) -> None:
+        """Note them, whatever was noted before; none leaves it as it is."""
         if days:
             durable.write_file(self.odd_days_path, sealed.note_bytes({"days": days}))
 

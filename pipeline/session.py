@@ -38,12 +38,18 @@ Settle = Callable[[bool], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskingOptions:
-    """How fast to ask, and through what. `qps` is this process's share of the organization's limit, in requests/s."""
+    """How fast to ask, and through what. `qps` is this process's share of the organization's limit, in requests/s.
+
+    `timeout_s` bounds each request. `clock` and `sleep` are those of rate, retries and outages.
+    """
 
     qps: float = defaults.QPS
     concurrency: int = defaults.CONCURRENCY
     keep_raw: bool = True
     transport: httpx.AsyncBaseTransport | None = None
+    timeout_s: float = 60.0
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
 
     def __post_init__(self) -> None:
         if not 0 < self.qps <= 100_000:
@@ -98,6 +104,9 @@ class Session:
             limiter=self._limiter,
             concurrency=self.options.concurrency,
             transport=self.options.transport,
+            timeout_s=self.options.timeout_s,
+            clock=self.options.clock,
+            sleep=self.options.sleep,
         ).__aenter__()
         self._background = [asyncio.create_task(self._checkpoint_often()), asyncio.create_task(self._land_often())]
         return self

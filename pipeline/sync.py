@@ -110,7 +110,7 @@ def run_sync(
     syncs: list[_WorkspaceSync] = []
 
     async def main() -> None:
-        limiter, standing = Limiter(options.qps), Standing(None)
+        limiter, standing = Limiter(options.qps, clock=options.clock, sleep=options.sleep), Standing(None)
         places = asyncio.Semaphore(_TOGETHER)
         for connection, outcome in zip(connections, outcomes, strict=True):
             syncs.append(_WorkspaceSync(lake, connection, options, outcome, command, limiter, progress, standing))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -41,3 +42,16 @@ def run_simulated(main: Coroutine[Any, Any, Any]) -> Any:
 
 def now() -> float:
     return asyncio.get_running_loop().time()
+
+
+class SpedUp:
+    """A clock that counts `factor` seconds for each real one, and the sleep that goes with it, for real sockets."""
+
+    def __init__(self, factor: float) -> None:
+        self._factor = factor
+
+    def clock(self) -> float:
+        return time.monotonic() * self._factor
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds / self._factor)

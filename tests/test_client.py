@@ -581,6 +581,44 @@ def test_runs_that_always_fail_are_no_outage() -> None:
     assert client.stats.requests == 760 + 6 * 40
 
 
+def test_many_runs_that_always_fail_beside_few_that_come_are_no_outage() -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        return run_of(request) if int(request.url.path.rsplit("_", 1)[-1]) < 5 else error(500)
+
+    async def main() -> tuple[list[Any], float, int]:
+        async with make_client(handler) as client:
+            for number in range(5):
+                await client.fetch_run(f"clr_{number}")
+            started = now()
+            tries = [client.fetch_run(f"clr_{number}") for number in range(5, 45)]
+            return await asyncio.gather(*tries, return_exceptions=True), now() - started, client.stats.requests
+
+    failed, seconds, requests = run_simulated(main())
+    assert {(type(each), each.reason) for each in failed} == {(RunFailedError, "HTTP_500")}
+    # At least six attempts each, and beside them one look in twenty at what has come before.
+    assert requests <= 5 + 6 * 40 * 1.6
+    assert seconds < 300
+
+
+def test_an_outage_is_probed_with_a_run_that_came_but_never_with_a_verify_run() -> None:
+    asked: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path.rsplit("/", 1)[-1])
+        return run_of(request) if len(asked) < 3 else error(503)
+
+    async def main() -> None:
+        async with make_client(handler, max_outage_s=60) as client:
+            await client.fetch_run("clr_1")
+            await client.fetch_run("vr_1")
+            tries = [client.fetch_run(f"clr_a{number}") for number in range(30)]
+            assert {type(each) for each in await asyncio.gather(*tries, return_exceptions=True)} == {OutageError}
+
+    run_simulated(main())
+    assert asked.count("vr_1") == 1
+    assert set(asked[-50:]) == {"clr_1"}
+
+
 def test_with_a_third_of_the_answers_faulty_nearly_every_run_comes_soon() -> None:
     rng = random.Random(3)
 
