@@ -5,6 +5,7 @@ The database is in memory and holds views only: a reader never waits for a write
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import date, datetime, timedelta
@@ -16,7 +17,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from pipeline.errors import UsageError
+from pipeline.errors import LakeError, UsageError
 from pipeline.kinds import KINDS
 from pipeline.lake import existing_lake
 from pipeline.ledger import LedgerFiles, Stamp
@@ -39,12 +40,16 @@ from pipeline.reports.failure_questions import (
 from pipeline.reports.forecast import Forecast, forecast_month
 from pipeline.reports.questions import By, Question, Window, as_date
 from pipeline.reports.statements import check_reads_only
-from pipeline.schema import DEAD_LETTERS_SCHEMA, LOADS_SCHEMA, RUN_COLUMNS, RUNS_FILE_SCHEMA
+from pipeline.schema import DEAD_LETTERS_SCHEMA, LOADS_SCHEMA
+from pipeline.views import create_runs, create_view
 
 Day = date | datetime | str | None
 
 _HELD_BYTES = 16 << 20
 """Up to this size of a lake's runs, what they charge is worked out once for all questions and held in memory."""
+
+_ASKED_AGAIN = 5
+_PAUSE_S = 0.2
 
 _BARRED = "\nA locked lake reads its own files and no other; `pipeline sql --unlocked` does."
 
@@ -144,8 +149,31 @@ class Lake:
     # `credit_ledger` (credits) or `runs` (the others); `by` names dimensions, `metadata.KEY` among them.
 
     def answer(self, question: Question) -> duckdb.DuckDBPyRelation:
-        """Return the answer to a report's question."""
-        return self.sql(question.query, **question.params)
+        """Return the answer to a report's question, worked out at once.
+
+        DuckDB opens a file more than once a query: where a landing replaces it in between, the query fails, or mixes
+        both versions. So it is asked again where files were replaced meanwhile. Raises LakeError where they always are.
+        """
+        for _ in range(_ASKED_AGAIN):
+            before, table = self._stamps(), None
+            try:
+                table = self.sql(question.query, **question.params).to_arrow_table()
+            except (duckdb.Error, UsageError):
+                if before == self._stamps():
+                    raise
+            if table is not None and before == self._stamps():
+                return self.con.from_arrow(table)
+            time.sleep(_PAUSE_S)
+        raise LakeError(
+            f"{self.files.folder}: its files are being replaced all the while; ask again when the load has landed"
+        )
+
+    def ask(self, name: str, **params: Any) -> duckdb.DuckDBPyRelation:
+        """Return the answer to a query of this package, by the name of its file, as `answer` does."""
+        return self.answer(Question(read_sql(name), params))
+
+    def _stamps(self) -> tuple[dict[str, Stamp], object]:
+        return LedgerFiles(self.files).stamps(), _stamp(self.files.moving_path)
 
     def credits(
         self, by: By = DAY_AND_KIND, *, since: Day = None, until: Day = None, where: str | None = None,
@@ -279,7 +307,7 @@ class Lake:
         """Return the newest day that a run was created on, and whether it was over when the API was last asked."""
         stamps = LedgerFiles(self.files).stamps()
         if self._newest is None or self._newest[0] != stamps or self.files.moving_path.exists():
-            ((day, fetched_on),) = self.sql(read_sql("newest_day")).fetchall()
+            ((day, fetched_on),) = self.ask("newest_day").fetchall()
             self._newest = (stamps, day, day is not None and fetched_on is not None and fetched_on > day)
         return self._newest[1:]
 
@@ -294,7 +322,7 @@ class Lake:
         )
         if seen == self._seen:
             return
-        self._create_runs(bool(seen[0]))
+        create_runs(self.con, files, has_files=bool(seen[0]))
         self._held, self._is_held = None, False
         if ledger is None:
             self.con.execute(f"CREATE OR REPLACE VIEW credit_lines AS {read_sql('credit_lines')}")
@@ -302,9 +330,9 @@ class Lake:
             self.con.read_parquet(ledger, hive_partitioning=False).create_view("credit_lines", replace=True)
         for name in ("charges", "credit_ledger", "unknown_credits"):
             self.con.execute(f"CREATE OR REPLACE VIEW {name} AS {read_sql(name)}")
-        self._create_view("loads", sorted(map(str, files.loads_folder.glob("*.parquet"))), LOADS_SCHEMA)
+        create_view(self.con, "loads", sorted(map(str, files.loads_folder.glob("*.parquet"))), LOADS_SCHEMA)
         letters = [str(files.dead_letters_path)] if files.dead_letters_path.exists() else []
-        self._create_view("dead_letters", letters, DEAD_LETTERS_SCHEMA)
+        create_view(self.con, "dead_letters", letters, DEAD_LETTERS_SCHEMA)
         self._seen = seen
         if self._is_to_be_locked:
             self._lock_down()
@@ -328,48 +356,6 @@ class Lake:
         self.con.execute("SET allowed_directories = $folders", {"folders": [str(self.files.folder)]})
         self.con.execute("SET enable_external_access = false; SET lock_configuration = true")
         self._is_to_be_locked, self._is_locked = False, True
-
-    def _stored_runs(self, glob: str) -> duckdb.DuckDBPyRelation:
-        if self.files.is_current():
-            return self.con.read_parquet(glob, hive_partitioning=False)
-        # Files of an earlier version lack columns; matching by name opens every file first, so only then.
-        old = self.con.read_parquet(glob, hive_partitioning=False, union_by_name=True)
-        old.create_view("old_runs", replace=True)
-        self.con.register("no_runs", RUNS_FILE_SCHEMA.empty_table())
-        return self.con.sql("FROM no_runs UNION ALL BY NAME FROM old_runs")
-
-    def _create_view(self, name: str, paths: list[str], schema: pa.Schema) -> None:
-        if not paths:
-            self.con.register(f"no_{name}", schema.empty_table())
-            relation = self.con.table(f"no_{name}")
-        else:
-            found = self.con.read_parquet(paths, hive_partitioning=False, union_by_name=True)
-            found.create_view(f"found_{name}", replace=True)
-            self.con.register(f"no_{name}", schema.empty_table())
-            relation = self.con.sql(f"FROM no_{name} UNION ALL BY NAME FROM found_{name}")
-        relation.project(", ".join(schema.names)).create_view(name, replace=True)
-
-    def _create_runs(self, has_files: bool) -> None:
-        columns = ", ".join(RUN_COLUMNS)
-        if has_files:
-            glob = str(self.files.runs_folder / "day=*" / "*.parquet")
-            stored = self._stored_runs(glob)
-        else:
-            self.con.register("no_runs", RUNS_FILE_SCHEMA.empty_table())
-            stored = self.con.table("no_runs")
-        moving = sorted({run_id for run_id, _old, _new in self.files.read_moves()})
-        if not moving:
-            stored.project(columns).create_view("runs", replace=True)
-            return
-        # For this moment a run may stand in two files: the row that was written last is the run's.
-        stored.create_view("stored_runs", replace=True)
-        self.con.register("moving_runs", pa.table({"run_id": moving}))
-        settled = self.con.sql("FROM stored_runs ANTI JOIN moving_runs USING (run_id)")
-        moved = self.con.sql(
-            "FROM stored_runs SEMI JOIN moving_runs USING (run_id) "
-            "QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY load_id DESC, created_at NULLS LAST) = 1"
-        )
-        settled.project(columns).union(moved.project(columns)).create_view("runs", replace=True)
 
 
 def _stamp(path: Path) -> object:

@@ -20,7 +20,6 @@ from pipeline.catalog import Lake
 from pipeline.discover import Summary, is_entry, iter_pages
 from pipeline.errors import ApiError, ListError
 from pipeline.kinds import BY_OBJECT, FINISHED, KINDS, PAGE_SIZE, Kind
-from pipeline.reports import read_sql
 
 if TYPE_CHECKING:
     from pipeline.client import Page
@@ -98,10 +97,10 @@ def _count_groups(
     if not files.days():
         return wanted, {}
     with Lake(files.folder) as lake:
-        sizes = lake.sql(read_sql("cover_sizes"), finished=sorted(FINISHED)).fetchall()
+        sizes = lake.ask("cover_sizes", finished=sorted(FINISHED)).fetchall()
         for run_ids in worklist.iter_open_batches(_BATCH):
-            rows = lake.sql(
-                read_sql("cover_wanted"), run_ids=run_ids, finished=sorted(FINISHED), kinds=sorted(BY_OBJECT)
+            rows = lake.ask(
+                "cover_wanted", run_ids=run_ids, finished=sorted(FINISHED), kinds=sorted(BY_OBJECT)
             ).fetchall()
             for kind, batch_id, status, count in rows:
                 wanted.setdefault(BY_OBJECT[kind], Counter())[batch_id, status] += count

@@ -12,7 +12,6 @@ from pipeline.erased import read_erased, write_erased
 from pipeline.erasure import Swept, sweep
 from pipeline.errors import LakeLockedError
 from pipeline.lake import LakeFiles
-from pipeline.reports import read_sql
 from pipeline.traces import Search, find_traces
 
 Tell = Callable[[str], None]
@@ -71,5 +70,5 @@ def related_runs(lake: LakeFiles, run_ids: Iterable[str]) -> list[str]:
     if not lake.days():
         return []
     with Lake(lake.folder) as reader:
-        found = reader.sql(read_sql("related_runs"), run_ids=sorted(set(run_ids))).fetchall()
+        found = reader.ask("related_runs", run_ids=sorted(set(run_ids))).fetchall()
     return [run_id for (run_id,) in found]

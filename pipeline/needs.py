@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Literal
 from pipeline.catalog import Lake
 from pipeline.erased import is_pseudonym
 from pipeline.kinds import FINISHED, KINDS, Kind, kind_of
-from pipeline.reports import read_sql
 from pipeline.schema import RUN_COLUMNS
 
 if TYPE_CHECKING:
@@ -115,4 +114,4 @@ def _ask(
             changed.project(", ".join(RUN_COLUMNS)).create_view("changed")
         else:  # files of an earlier version lack columns
             lake.runs().create_view("changed")
-        return lake.sql(read_sql(name), kinds=readable, finished=sorted(FINISHED), **params).fetchall()
+        return lake.ask(name, kinds=readable, finished=sorted(FINISHED), **params).fetchall()

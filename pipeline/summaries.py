@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from pipeline.layout import kind_order
 from pipeline.render import shown, write_table
-from pipeline.reports import read_sql
 
 if TYPE_CHECKING:
     from pipeline.catalog import Lake
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 def write_status(lake: Lake, stream: TextIO) -> None:
     """Write what a lake has: runs by kind, dead letters, the last load, the size on disk."""
-    rows = lake.sql(read_sql("status")).to_arrow_table().to_pylist()
+    rows = lake.ask("status").to_arrow_table().to_pylist()
     if rows:
         names = ["kind", "runs", "in detail", "failed", "unfinished", "first day", "last day", "day not known"]
         lines = [tuple(row.values()) for row in sorted(rows, key=lambda row: kind_order(row["kind"]))]

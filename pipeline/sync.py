@@ -30,7 +30,6 @@ from pipeline.landing import LOGGED_LANDS_NEXT
 from pipeline.loads import Load, recover
 from pipeline.needs import YOUNG, Level, Needs, find_needs, find_unfinished
 from pipeline.progress import Progress, Silent, Standing
-from pipeline.reports import read_sql
 from pipeline.session import AskingOptions, Session, Settle, run_in_thread
 from pipeline.sync_outcome import KindOutcome, WorkspaceOutcome
 from pipeline.sync_plan import plan_kinds
@@ -395,5 +394,5 @@ def _count_inferred(lake: LakeFiles, workspace_id: str | None, *, tell: Callable
     """Return how many charges of a workspace are known as the rest of a total alone, and keep a large lake's ledger."""
     with Lake(lake.folder) as catalog:
         catalog.keep_ledger(tell=tell)
-        (row,) = catalog.sql(read_sql("sync_inferred"), workspace=workspace_id).fetchall()
+        (row,) = catalog.ask("sync_inferred", workspace=workspace_id).fetchall()
     return int(row[0])

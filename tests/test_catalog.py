@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from pipeline import catalog as catalog_module
 from pipeline.catalog import Lake
-from pipeline.errors import LakeDamagedError, RunFailedError, UsageError
+from pipeline.errors import LakeDamagedError, LakeError, RunFailedError, UsageError
 from pipeline.lake import LakeFiles
 from pipeline.loads import Load
 from tests.conftest import NOON, classify, land
@@ -307,3 +309,40 @@ def test_a_damaged_file_is_named_with_the_way_to_mend_it(lake: LakeFiles, conten
         with pytest.raises(LakeDamagedError, match="mend the lake with `pipeline check --repair`") as told:
             catalog.runs().fetchall()
     assert str(path) in str(told.value)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# While files are replaced
+
+
+def test_a_report_gives_the_rows_of_one_version_though_a_file_is_replaced_all_the_while(
+    lake: LakeFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog_module, "_PAUSE_S", 0.0)
+    land(lake, *(classify(f"clr_{number}", status="FAILED") for number in range(300)))
+    (day,) = lake.days()
+    many, few = lake.read_day(day), lake.read_day(day).slice(0, 7)
+    stop, allowed = threading.Event(), threading.Event()
+    allowed.set()
+
+    def replace() -> None:
+        while not stop.is_set():
+            for table in (few, many):
+                lake.write_day(day, table)
+                stop.wait(0.02)
+
+    writer = threading.Thread(target=replace)
+    writer.start()
+    found, refused = [], 0
+    try:
+        with Lake(lake.folder) as catalog:
+            for _ in range(25):
+                try:
+                    found += catalog.failures(by="kind").df()["failed"].tolist()
+                except LakeError:  # it was replaced in each of some tries
+                    refused += 1
+    finally:
+        stop.set()
+        writer.join()
+    assert set(found) <= {7, 300}
+    assert found

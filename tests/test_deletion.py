@@ -125,6 +125,7 @@ def old_lake(tmp_path: Path) -> LakeFiles:
             copy = folder / path.relative_to(OLD_LAKE)
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(path.read_bytes())
+    folder.chmod(0o700)
     return LakeFiles(folder)
 
 

@@ -1,0 +1,56 @@
+"""The views of a lake's files that all questions stand on."""
+
+from __future__ import annotations
+
+import duckdb
+import pyarrow as pa
+
+from pipeline.lake import LakeFiles
+from pipeline.schema import RUN_COLUMNS, RUNS_FILE_SCHEMA
+
+
+def _stored_runs(con: duckdb.DuckDBPyConnection, files: LakeFiles, glob: str) -> duckdb.DuckDBPyRelation:
+    if files.is_current():
+        return con.read_parquet(glob, hive_partitioning=False)
+    # Files of an earlier version lack columns; matching by name opens every file first, so only then.
+    old = con.read_parquet(glob, hive_partitioning=False, union_by_name=True)
+    old.create_view("old_runs", replace=True)
+    con.register("no_runs", RUNS_FILE_SCHEMA.empty_table())
+    return con.sql("FROM no_runs UNION ALL BY NAME FROM old_runs")
+
+
+def create_view(con: duckdb.DuckDBPyConnection, name: str, paths: list[str], schema: pa.Schema) -> None:
+    """Make a view of files of any version with all columns of a schema; of no files, one without rows."""
+    if not paths:
+        con.register(f"no_{name}", schema.empty_table())
+        relation = con.table(f"no_{name}")
+    else:
+        found = con.read_parquet(paths, hive_partitioning=False, union_by_name=True)
+        found.create_view(f"found_{name}", replace=True)
+        con.register(f"no_{name}", schema.empty_table())
+        relation = con.sql(f"FROM no_{name} UNION ALL BY NAME FROM found_{name}")
+    relation.project(", ".join(schema.names)).create_view(name, replace=True)
+
+
+def create_runs(con: duckdb.DuckDBPyConnection, files: LakeFiles, *, has_files: bool) -> None:
+    """Make the view `runs`: one row a run, also while some are on their way from one day to another."""
+    columns = ", ".join(RUN_COLUMNS)
+    if has_files:
+        glob = str(files.runs_folder / "day=*" / "*.parquet")
+        stored = _stored_runs(con, files, glob)
+    else:
+        con.register("no_runs", RUNS_FILE_SCHEMA.empty_table())
+        stored = con.table("no_runs")
+    moving = sorted({run_id for run_id, _old, _new in files.read_moves()})
+    if not moving:
+        stored.project(columns).create_view("runs", replace=True)
+        return
+    # For this moment a run may stand in two files: the row that was written last is the run's.
+    stored.create_view("stored_runs", replace=True)
+    con.register("moving_runs", pa.table({"run_id": moving}))
+    settled = con.sql("FROM stored_runs ANTI JOIN moving_runs USING (run_id)")
+    moved = con.sql(
+        "FROM stored_runs SEMI JOIN moving_runs USING (run_id) "
+        "QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY load_id DESC, created_at NULLS LAST) = 1"
+    )
+    settled.project(columns).union(moved.project(columns)).create_view("runs", replace=True)
