@@ -129,11 +129,14 @@ def read_connection(
     environment. An empty variable counts as unset. Raises UsageError, which never shows the key.
     """
     env = _Environment(env)
-    return Connection(
-        base_url=_read_base_url(base_url, region, env, allow_http=allow_http),
-        api_key=_read_key(key_file, env),
-        workspace_id=_read_workspace(workspace, env),
-    )
+    try:
+        return Connection(
+            base_url=_read_base_url(base_url, region, env, allow_http=allow_http),
+            api_key=_read_key(key_file, env),
+            workspace_id=_read_workspace(workspace, env),
+        )
+    except UsageError as error:
+        raise error.with_traceback(None)  # noqa: B904 — the frames beneath hold what was read, and may hold a key
 
 
 def read_connections(
@@ -152,6 +155,16 @@ def read_connections(
     Raises UsageError, which never shows a key.
     """
     env = _Environment(env)
+    try:
+        return _read_each(base_url, region, workspaces, key_file, env, allow_http=allow_http)
+    except UsageError as error:
+        raise error.with_traceback(None)  # noqa: B904 — as above
+
+
+def _read_each(
+    base_url: str | None, region: str | None, workspaces: Sequence[str], key_file: str | Path | None,
+    env: Mapping[str, str], *, allow_http: bool,
+) -> list[Connection]:  # fmt: skip
     keys = _read_keys(env)
     url = _read_base_url(base_url, region, env, allow_http=allow_http)
     named = list(dict.fromkeys(_checked_workspace(text, "--workspace") for text in workspaces)) or list(keys)
@@ -260,7 +273,7 @@ def _read_key(key_file: str | Path | None, env: Mapping[str, str]) -> Secret:
     if key_file is not None:
         return _checked_key(_read_key_file(key_file, "--key-file"), f"--key-file {key_file}")
     if env.get("EXTEND_API_KEY"):
-        return _checked_key(Secret(env["EXTEND_API_KEY"]), "EXTEND_API_KEY")
+        return _checked_key(env["EXTEND_API_KEY"], "EXTEND_API_KEY")
     if env.get("EXTEND_API_KEY_FILE"):
         path = env["EXTEND_API_KEY_FILE"]
         return _checked_key(_read_key_file(path, "EXTEND_API_KEY_FILE"), f"EXTEND_API_KEY_FILE {path}")
@@ -270,7 +283,7 @@ def _read_key(key_file: str | Path | None, env: Mapping[str, str]) -> Secret:
     )
 
 
-def _read_key_file(path: str | Path, source: str) -> Secret:
+def _read_key_file(path: str | Path, source: str) -> str:
     try:
         with Path(path).open("rb") as file:
             content = file.read(_MAX_KEY_FILE_BYTES + 1)
@@ -278,18 +291,17 @@ def _read_key_file(path: str | Path, source: str) -> Secret:
         reason = error.strerror if isinstance(error, OSError) else "no proper path"
         raise UsageError(f"{source}: {path} cannot be read ({reason}); name a file that holds the API key") from error
     if len(content) > _MAX_KEY_FILE_BYTES:
-        del content  # a traceback may show what is at hand
         raise UsageError(f"{source}: {path} is too long for a key; name a file that holds the API key alone")
     # What is no UTF-8 becomes U+FFFD, which no key may hold: refused with the other wrong characters.
-    return Secret(content.decode("utf-8-sig", errors="replace"))
+    return content.decode("utf-8-sig", errors="replace")
 
 
 def _read_keys(env: Mapping[str, str]) -> dict[str, Secret]:
     source = "EXTEND_API_KEYS"
     keys: dict[str, Secret] = {}
-    for number, pair in enumerate(map(Secret, (env.get(source) or "").split()), 1):
-        workspace, key = _split_pair(pair)
-        if not workspace:
+    for number, pair in enumerate((env.get(source) or "").split(), 1):
+        workspace, equals, key = pair.partition("=")
+        if not equals or not _WORKSPACE.fullmatch(workspace):
             raise UsageError(f"{source}: entry {number} is not of the form ws_…=key (it is not shown here)")
         if workspace in keys:
             raise UsageError(f"{source}: {workspace} is there twice; give each workspace one key")
@@ -297,30 +309,18 @@ def _read_keys(env: Mapping[str, str]) -> dict[str, Secret]:
     return keys
 
 
-def _split_pair(pair: Secret) -> tuple[str, Secret]:
-    workspace, _, key = pair.reveal().partition("=")
-    is_pair = "=" in pair.reveal() and _WORKSPACE.fullmatch(workspace)
-    return (workspace if is_pair else "", Secret(key))
-
-
-def _checked_key(key: Secret, source: str) -> Secret:
-    # What finds a fault has ended when it is raised: no frame of the traceback holds the key's text.
-    if fault := _fault_of_key(key.reveal().strip()):
-        raise UsageError(f"{source}: {fault}")
-    return Secret(key.reveal().strip())
-
-
-def _fault_of_key(key: str) -> str | None:
+def _checked_key(text: str, source: str) -> Secret:
+    key = text.strip()
     if not key:
-        return "the API key is empty; put the key from your Extend dashboard there"
+        raise UsageError(f"{source}: the API key is empty; put the key from your Extend dashboard there")
     if key.lower().startswith("bearer "):
-        return "give the API key alone, without the word Bearer"
+        raise UsageError(f"{source}: give the API key alone, without the word Bearer")
     if not _KEY.fullmatch(key):
-        return (
-            "the API key holds blanks, line breaks or characters that no key has (the key is not shown here); "
-            "copy it again from your Extend dashboard"
+        raise UsageError(
+            f"{source}: the API key holds blanks, line breaks or characters that no key has (the key is not shown "
+            "here); copy it again from your Extend dashboard"
         )
-    return None
+    return Secret(key)
 
 
 def _read_workspace(workspace: str | None, env: Mapping[str, str]) -> str | None:

@@ -1,0 +1,40 @@
+"""What the package stands on: few packages, named here one by one, and none of a version with a known hole.
+
+This is what serves without a network; `pip-audit` asks the advisories' database (see the README).
+"""
+
+import re
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+FLOORS = dict(re.fullmatch(r"([a-z-]+)>=([0-9.]+)", each).groups() for each in PROJECT["dependencies"])
+
+MENDED = {
+    "aiohttp": ("3.13.3", "CVE-2025-69223: a small compressed body fills the memory"),
+    "filelock": ("3.20.1", "CVE-2025-68146: a link takes the place of the lock's file"),
+    "pyarrow": ("14.0.1", "CVE-2023-47248: reading a file runs code in it"),
+    "starlette": ("0.49.1", "CVE-2025-62727: one Range header keeps the server busy"),
+}
+"""The first versions without holes that we know of, as of 2026-01."""
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", text)))
+
+
+def test_the_package_stands_on_these_and_no_others() -> None:
+    assert sorted(FLOORS) == [
+        "aiohttp", "duckdb", "filelock", "httptools", "httpx", "httpx-aiohttp", "opentelemetry-api", "pandas",
+        "pyarrow", "pytz", "rich", "starlette", "uvicorn", "zstandard",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(MENDED))
+def test_no_version_with_a_known_hole_may_be_installed(name: str) -> None:
+    first, why = MENDED[name]
+    assert numbers(FLOORS[name]) >= numbers(first), why
+    assert numbers(version(name)) >= numbers(first), why
