@@ -246,7 +246,8 @@ def _fetch_in_thread(plan: Plan, load: Load, connection: Connection, options: Fe
 
     session = Session(
         load, connection, options,
-        limiter=Limiter(options.qps, clock=options.clock, sleep=options.sleep), progress=progress, standing=Standing(sum(plan.to_fetch.values())),
+        limiter=Limiter(options.qps, clock=options.clock, sleep=options.sleep),
+        progress=progress, standing=Standing(sum(plan.to_fetch.values())),
     )  # fmt: skip
 
     async def main() -> None:
