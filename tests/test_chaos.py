@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import json
 import os
 import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -29,12 +31,14 @@ from pipeline.lake import LakeFiles
 from pipeline.loads import LoadResult, recover
 from pipeline.sandbox.server import serve
 from pipeline.sandbox.world import World
+from pipeline.sync import SyncOptions, run_sync
 from tests.chaos_proxy import (
     HARMFUL,
     HARMLESS,
     STALLS,
     ChaosProxy,
     Exchange,
+    Plan,
     always,
     at_first,
     chaos_proxy,
@@ -280,6 +284,7 @@ print(result.landed, result.failed, peak_mib() - before, time.monotonic() - bega
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory can only be read so on Linux")
 def test_gzip_bombs_of_300_mb_are_refused_in_time_and_with_at_most_64_mib_more_memory(
     lake: LakeFiles, world: World
@@ -439,3 +444,93 @@ def test_where_no_name_is_resolved_for_long_the_load_ends_and_the_next_one_bring
     with serve(world) as server, chaos_proxy(server.base_url) as proxy:
         assert fetch(list(letters), lake, proxy).landed == 30
     assert dead_letters(lake) == {}
+
+
+# Ten minutes without the API, in a fortieth of the time
+
+
+class Outage:
+    """Takes the API away for ten minutes, twenty seconds after the first request."""
+
+    BEGIN_S, END_S = 20.0, 620.0
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._began: float | None = None
+
+    def elapsed_s(self) -> float:
+        """Return the seconds since the first request."""
+        if self._began is None:
+            self._began = self._clock()
+        return self._clock() - self._began
+
+    def plan(self, fault: str) -> Plan:
+        """Return the plan in which every answer meanwhile has this fault."""
+        return lambda asked, before: fault if self.BEGIN_S <= self.elapsed_s() < self.END_S else None
+
+    def take_down(self, proxy: ChaosProxy, time: SpedUp) -> None:
+        """Make the proxy refuse connections meanwhile."""
+
+        async def main() -> None:
+            await time.sleep(self.BEGIN_S - self.elapsed_s())
+            await asyncio.to_thread(proxy.go_down)
+            await time.sleep(self.END_S - self.elapsed_s())
+            await asyncio.to_thread(proxy.come_up)
+
+        asyncio.run(main())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("fault", ["error_429", "error_429_wait", "empty_503", "down"])
+def test_ten_minutes_without_the_api_are_probed_once_a_second_and_cost_no_run(
+    fault: str, lake: LakeFiles, world: World
+) -> None:
+    time, qps = SpedUp(40), 3.0
+    run_ids = readable(world)
+    outage = Outage(time.clock)
+    with serve(world) as server, chaos_proxy(server.base_url, clock=outage.elapsed_s) as proxy:
+        stopping = threading.Thread(target=outage.take_down, args=(proxy, time))
+        if fault == "down":
+            outage.elapsed_s()
+            stopping.start()
+        else:
+            proxy.plan = outage.plan(fault)
+        result = fetch(run_ids, lake, proxy, qps=qps, clock=time.clock, sleep=time.sleep)
+        if fault == "down":
+            stopping.join()
+    assert (result.landed, result.failed, result.error) == (len(run_ids), 0, None)
+    assert landed(lake) == sorted(run_ids)
+    assert dead_letters(lake) == {}
+    arrivals = proxy.arrivals
+    if fault == "down":
+        # What was refused never arrived: twenty failures to notice, then probes.
+        assert 100 < result.requests - len(arrivals) <= 30 + 600
+    else:
+        # Half a minute to notice, then probes; those that are answered 429 come at the limiter's lowest rate at most.
+        assert 20 < len([at for at in arrivals if 50 <= at < outage.END_S]) <= outage.END_S - 50 + 1
+    # The plan's rate again within a minute after it.
+    again = [at for at in arrivals if outage.END_S + 30 <= at < outage.END_S + 60]
+    assert 0.8 * qps * 30 < len(again) <= qps * 30 + 1
+
+
+# The lists
+
+
+@pytest.mark.long
+def test_a_sync_through_three_faulty_answers_in_ten_finds_every_run(lake: LakeFiles) -> None:
+    world = make_squeezed_world(seed=4, runs=1_000)
+    kinds = [kind for kind in (*HARMFUL, *HARMLESS) if kind not in ("other_run", "answered_twice", "other_kind")]
+    options = SyncOptions(qps=5_000, timeout_s=1.0, clock=FAST.clock, sleep=FAST.sleep, details="all")
+    with serve(world, largest_page=10) as server, chaos_proxy(server.base_url, mix(0.3, seed=4, kinds=kinds)) as proxy:
+        (outcome,) = run_sync(lake, [Connection(proxy.base_url, Secret("sandbox"))], options)
+    assert outcome.is_complete
+    assert sum(proxy.met.values()) > 200
+    # Only what a breakdown names and is deleted did not come.
+    assert {*dead_letters(lake).values()} <= {("NOT_FOUND", 404)}
+    assert {*dead_letters(lake)} <= {*world.deleted_ids(world.workspaces[0])}
+    listed = [run_id for run_id in readable(world) if not run_id.startswith("sgr_")]
+    assert set(listed) <= set(landed(lake))
+    right = world.answers(world.workspaces[0], known="detail", run_ids=landed(lake))
+    with Lake(lake.folder) as catalog:
+        (total,) = catalog.sql("SELECT sum(credits) FROM credit_ledger").fetchall()
+    assert total[0] == right.total
