@@ -168,8 +168,8 @@ def test_a_run_whose_first_answer_is_faulty_lands_with_the_next_one(lake: LakeFi
     with serve(world) as server, chaos_proxy(server.base_url, at_first(faulty), other_ids=run_ids) as proxy:
         result = fetch(run_ids, lake, proxy)
     assert proxy.met == dict.fromkeys(HARMFUL, 1)
-    # Behind an answer that is longer than it says, or ends in mid-air, what comes is no answer to the next request.
-    assert {faulty[run_id]: proxy.asked[run_id] for run_id in faulty if proxy.asked[run_id] != 2} == {}
+    # Twice; more often only where a kept connection turned out to be spoiled by the answer before.
+    assert {faulty[run_id]: proxy.asked[run_id] for run_id in faulty if not 2 <= proxy.asked[run_id] <= 4} == {}
     assert landed(lake) == sorted(run_ids)
     assert (result.landed, result.failed, result.error) == (len(run_ids), 0, None)
     assert_answers_are_the_worlds(lake, world, run_ids)
