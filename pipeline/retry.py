@@ -295,7 +295,7 @@ class Breaker:
         self._sleep = sleep
         self._turn = asyncio.Lock()
         self._streak = 0
-        self._since = 0.0
+        self._since = self._opened_at = 0.0
         self._cause = ""
         self._probing = False
         self._next_probe_at = 0.0
@@ -354,8 +354,10 @@ class Breaker:
             self._streak += 1
             if self._streak >= self._window and not self.is_open:
                 self.is_open = True
+                self._opened_at = now
                 self._next_probe_at = now + 1.0
-        if self.is_open and now - self._since >= self._max_outage_s:
+        # Not from the first failure on: slow ones alone may have taken as long, and nothing was probed yet.
+        if self.is_open and now - self._opened_at >= self._max_outage_s:
             self._over = True
             self._check_over()
 
