@@ -97,7 +97,7 @@ class End:
 class Order:
     """What a process is to do; what it says, and leaves lying about when it is killed, goes `beside` the lake.
 
-    With a `disk`, a mounted folder, its power is cut at the end, and what is to be flushed is flushed; else the end is a
+    With a `disk`, a mounted folder, its power is cut at the end, and what is to be flushed is; else the end is a
     kill alone, which loses nothing that was written.
     """
 
