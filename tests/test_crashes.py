@@ -133,10 +133,10 @@ class Told:
 
 def play(scene: Scene, lake: LakeFiles, steps: list[tuple[str, End | None]], told: Told) -> None:
     """Run commands one after the other, each to its end; the last one comes through, and then all must be whole."""
-    before = count_rows(lake)
+    there = set(count_rows(lake))
     moving = noted_moves(lake)
-    twice = {run_id for run_id, count in before.items() if count > 1}
-    reader = Reader(lake, set(before), twice - moving)
+    twice = {run_id for run_id, count in count_rows(lake).items() if count > 1}
+    reader = Reader(lake, there, twice - moving)
     reader.start()
     story: list[Any] = []
     try:
@@ -147,10 +147,11 @@ def play(scene: Scene, lake: LakeFiles, steps: list[tuple[str, End | None]], tol
             if ended.code == KILLED:
                 told.kills[command] += 1
                 told.places[end.place if end else ""] += 1
-                assert_readable(lake, set(before), twice)
+                assert_readable(lake, there, twice)
             else:
                 assert ended.code in (0, SOME_DID_NOT_LAND)
                 told.not_reached += end is not None
+            there = reader.there = there | set(count_rows(lake))
         reader.stop()
         assert_whole(scene, lake, command, ended.output)
         assert reader.problems == []
@@ -177,7 +178,14 @@ def play_many(scene: Scene, folder: Path, *, kills: int, seed: int) -> Told:
             steps: list[tuple[str, End | None]] = []
             for _ in range(min(chance.choice(IN_A_ROW), kills - told.kills.total())):
                 left[command] = left[command] or all_ends(scene, command, chance)
-                steps.append((command, left[command].pop()))
+                # Those that follow a kill may not be reached, so first come places at which nothing was killed yet.
+                end = (
+                    chance.choice(left[command])
+                    if steps
+                    else min(left[command], key=lambda each: told.places[each.place])
+                )
+                left[command].remove(end)
+                steps.append((command, end))
             if steps:
                 play(scene, scene.copy(command, folder / "lake"), [*steps, (command, None)], told)
     return told
