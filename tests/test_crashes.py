@@ -199,10 +199,9 @@ def test_commands_killed_at_named_places_leave_a_lake_that_readers_can_use_and_t
         ("fetch", End("write a day", 2, "before")),
         ("fetch", None),
         ("load", End("write a day", 3, "after")),
-        ("rebuild", End("write a file", 1, "middle")),
         ("load", End("replace", 2, "before")),
-        ("load", None),
-        ("rebuild", End("land logs", 1, "before")),
+        ("rebuild", End("write a file", 1, "middle")),
+        ("rebuild", End("land logs", 1, "after")),
         ("rebuild", None),
     ]
     told = Told()
