@@ -95,11 +95,15 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a process is to do. With a `disk`, a mounted folder, its power is cut at the end, and what it flushes is
-    flushed; else the end is a kill alone, which loses nothing that was written."""
+    """What a process is to do; what it says, and leaves lying about when it is killed, goes `beside` the lake.
+
+    With a `disk`, a mounted folder, its power is cut at the end, and what is to be flushed is; else the end is a
+    kill alone, which loses nothing that was written.
+    """
 
     arguments: list[str]
     lake: str
+    beside: str
     base_url: str
     key: str
     end: End | None = None
@@ -182,9 +186,9 @@ class _Trace:
 
 def run(order: Order, pipe: Connection) -> None:
     """Run the command, telling over the pipe what is noted as moving, what is promised to be safe, and the counts."""
-    tempfile.tempdir = str(Path(order.lake).parent)  # what is left lying about there is beside the lake
+    tempfile.tempdir = order.beside
     os.environ |= {"EXTEND_BASE_URL": order.base_url, "EXTEND_API_KEY": order.key}
-    output = os.open(f"{order.lake}.output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    output = os.open(Path(order.beside) / "output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
     # So that there is something to be cut short: many frames in a log, and landings while it goes on.

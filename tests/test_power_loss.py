@@ -45,6 +45,10 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         yield made
 
 
+IN_A_ROW = 2
+"""How often the power is cut before a command comes through."""
+
+
 # The order of the system calls
 
 
@@ -280,16 +284,18 @@ def cut_many(scene: Scene, disk: Disk, folder: Path, *, points: int, seed: int) 
             break
         if command not in scene.reached:
             measure(scene, folder, command)
-        left[command] = left[command] or all_ends(scene, command, chance)
-        end = left[command].pop()
         lake = LakeFiles(disk.folder / "lake")
         if command != "fetch":  # it begins with no lake
             scene.copy(command, lake.folder)
+        ends = []
         try:
-            reached += cut_power(scene, disk, lake, command, end)
+            for _ in range(min(IN_A_ROW, points - reached)):
+                left[command] = left[command] or all_ends(scene, command, chance)
+                ends.append(left[command].pop())
+                reached += cut_power(scene, disk, lake, command, ends[-1])
             complete(scene, lake, command)
         except Exception as error:
-            error.add_note(f"the power was cut at {end} of {command}")
+            error.add_note(f"the power was cut at {ends} of {command}")
             raise
         shutil.rmtree(lake.folder)
 
