@@ -5,7 +5,6 @@ The database is in memory and holds views only: a reader never waits for a write
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import date, datetime, timedelta
@@ -17,7 +16,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from pipeline.errors import LakeError, UsageError
+from pipeline.errors import UsageError
 from pipeline.kinds import KINDS
 from pipeline.lake import existing_lake
 from pipeline.ledger import LedgerFiles, Stamp
@@ -47,9 +46,6 @@ Day = date | datetime | str | None
 
 _HELD_BYTES = 16 << 20
 """Up to this size of a lake's runs, what they charge is worked out once for all questions and held in memory."""
-
-_ASKED_AGAIN = 5
-_PAUSE_S = 0.2
 
 _BARRED = "\nA locked lake reads its own files and no other; `pipeline sql --unlocked` does."
 
@@ -149,31 +145,16 @@ class Lake:
     # `credit_ledger` (credits) or `runs` (the others); `by` names dimensions, `metadata.KEY` among them.
 
     def answer(self, question: Question) -> duckdb.DuckDBPyRelation:
-        """Return the answer to a report's question, worked out at once.
-
-        DuckDB opens a file more than once a query: where a landing replaces it in between, the query fails, or mixes
-        both versions. So it is asked again where files were replaced meanwhile. Raises LakeError where they always are.
+        """Return the answer to a report's question, worked out at once: of one version of each file (see
+        `LakeFiles.ask`). Raises LakeError where the files are being replaced all the while.
         """
-        for _ in range(_ASKED_AGAIN):
-            before, table = self._stamps(), None
-            try:
-                table = self.sql(question.query, **question.params).to_arrow_table()
-            except (duckdb.Error, UsageError):
-                if before == self._stamps():
-                    raise
-            if table is not None and before == self._stamps():
-                return self.con.from_arrow(table)
-            time.sleep(_PAUSE_S)
-        raise LakeError(
-            f"{self.files.folder}: its files are being replaced all the while; ask again when the load has landed"
+        return self.con.from_arrow(
+            self.files.ask(lambda: self.sql(question.query, **question.params).to_arrow_table(), may_wait=False)
         )
 
     def ask(self, name: str, **params: Any) -> duckdb.DuckDBPyRelation:
         """Return the answer to a query of this package, by the name of its file, as `answer` does."""
         return self.answer(Question(read_sql(name), params))
-
-    def _stamps(self) -> tuple[dict[str, Stamp], object]:
-        return LedgerFiles(self.files).stamps(), _stamp(self.files.moving_path)
 
     def credits(
         self, by: By = DAY_AND_KIND, *, since: Day = None, until: Day = None, where: str | None = None,

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -123,6 +124,16 @@ def cut_file(path: Path, size: int) -> None:
     with naming(path), path.open("rb+") as file:
         file.truncate(size)
         os.fsync(file.fileno())
+
+
+def remove_temporaries(folder: Path, *below: str) -> None:
+    """Remove what writers that died left in folders, given as patterns below one, each empty or with a slash."""
+    for pattern in below:
+        for path in folder.glob(f"{pattern}.*{TEMPORARY_SUFFIX}"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def remove_file(path: Path) -> None:

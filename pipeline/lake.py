@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,7 +30,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import durable, raw, sealed
-from pipeline.errors import LakeDamagedError, LakeLockedError, NewerLakeError, UsageError
+from pipeline.errors import LakeDamagedError, LakeError, LakeLockedError, NewerLakeError, UsageError
 from pipeline.schema import (
     DEAD_LETTERS_SCHEMA,
     LOADS_SCHEMA,
@@ -45,7 +45,8 @@ _FILE_NAME = "runs.parquet"
 _LOCK_WAIT_S = 600.0
 _TELL_AFTER_S = 2.0
 _READ_BYTES = 1 << 20
-_ASKED_AGAIN = 3
+_ASKED_AGAIN = 5
+_PAUSE_S = 0.2
 
 T = TypeVar("T")
 _PATTERN = "*?[" if os.sep == "\\" else "*?[\\"
@@ -121,11 +122,11 @@ class LakeFiles:
             lock.release()
 
     def _remove_temporaries(self) -> None:
-        _remove_temporaries(self.folder, "", "loads/", "runs/*/", "raw/*/")
+        durable.remove_temporaries(self.folder, "", "loads/", "runs/*/", "raw/*/")
         ledger = self.folder / "ledger"
         if ledger.is_dir():
             with contextlib.suppress(filelock.Timeout), filelock.FileLock(ledger / ".lock", timeout=0):
-                _remove_temporaries(ledger, "", "day=*/")
+                durable.remove_temporaries(ledger, "", "day=*/")
 
     def is_current(self) -> bool:
         """Return whether all files are known to be as this version writes them. Readers of others must fill in columns.
@@ -260,31 +261,38 @@ class LakeFiles:
         files += [(path, LOADS_SCHEMA) for path in self.load_paths()]
         return [*files, (self.dead_letters_path, DEAD_LETTERS_SCHEMA)]
 
-    def ask(self, query: Callable[[], T]) -> T:
-        """Return what a query over the days' files gives, asked again where one was replaced meanwhile.
+    def ask(self, query: Callable[[], T], *, may_wait: bool = True) -> T:
+        """Return what a query over the files gives, asked again where one was replaced meanwhile.
 
         DuckDB opens a file more than once a query: it may fail then, or read the new file by the old one's footer,
-        which gives wrong rows. If this goes on, it is asked in a pause of the writers. Raises LakeDamagedError where a
-        file is not what was written.
+        which gives wrong rows. If this goes on, it is asked in a pause of the writers, or, of who may not wait for
+        that, refused with LakeError. Raises LakeDamagedError where a file is not what was written.
         """
         import duckdb
 
         for _ in range(_ASKED_AGAIN):
             before = self._stamps()
-            with contextlib.suppress(duckdb.Error):
+            try:
                 found = query()
+            except (duckdb.Error, UsageError) as error:
+                if self._stamps() == before:
+                    if isinstance(error, duckdb.Error):
+                        self.raise_damage()
+                    raise
+            else:
                 if self._stamps() == before:
                     return found
-        try:
+            time.sleep(_PAUSE_S)
+        if may_wait:
             with self.locked():
                 return query()
-        except duckdb.Error:
-            self.raise_damage()
-            raise
+        raise LakeError(
+            f"{self.folder}: its files are being replaced all the while; ask again when the load has landed"
+        )
 
     def _stamps(self) -> list[tuple[str, int, int]]:
-        stats = [(day, self.day_path(day).stat()) for day in self.days()]
-        return [(day, stat.st_mtime_ns, stat.st_ino) for day, stat in stats]
+        stats = [(path, path.stat()) for path, _schema in self.parquet_files() if path.exists()]
+        return [(str(path), stat.st_mtime_ns, stat.st_ino) for path, stat in stats]
 
     def raise_damage(self, *, footers_only: bool = False) -> None:
         """Raise LakeDamagedError naming the first Parquet file that is not what was written, if there is one."""
@@ -349,15 +357,6 @@ class LakeFiles:
             durable.write_file(self.moving_path, sealed.note_bytes({"moves": moves}))
         elif self.moving_path.exists():
             durable.remove_file(self.moving_path)
-
-
-def _remove_temporaries(folder: Path, *below: str) -> None:
-    for pattern in below:
-        for path in folder.glob(f"{pattern}.*{durable.TEMPORARY_SUFFIX}"):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
 
 
 def _is_other_version(note: Any) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipeline import catalog as catalog_module
+from pipeline import lake as lake_module
 from pipeline.catalog import Lake
 from pipeline.errors import LakeDamagedError, LakeError, RunFailedError, UsageError
 from pipeline.lake import LakeFiles
@@ -318,7 +318,7 @@ def test_a_damaged_file_is_named_with_the_way_to_mend_it(lake: LakeFiles, conten
 def test_a_report_gives_the_rows_of_one_version_though_a_file_is_replaced_all_the_while(
     lake: LakeFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalog_module, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(lake_module, "_PAUSE_S", 0.0)
     land(lake, *(classify(f"clr_{number}", status="FAILED") for number in range(300)))
     (day,) = lake.days()
     many, few = lake.read_day(day), lake.read_day(day).slice(0, 7)

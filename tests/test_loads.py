@@ -1,5 +1,6 @@
 """A load from its beginning to its end, and what is done for one whose process died."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -8,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import filelock
 import pytest
 
 from pipeline import durable
+from pipeline import lake as lake_module
 from pipeline.catalog import Lake
 from pipeline.checks.lake import check_lake
-from pipeline.errors import RunFailedError
+from pipeline.errors import LakeError, RunFailedError
 from pipeline.lake import LakeFiles
 from pipeline.loads import Load, recover
 from pipeline.raw import Damage, iter_frames
@@ -121,21 +124,58 @@ def test_a_torn_tail_after_a_finished_load_leaves_its_row_as_it_was(lake: LakeFi
     assert loads(lake, "* EXCLUDE (raw_file)") == before
 
 
-def test_a_query_that_failed_since_a_file_was_replaced_is_asked_again(lake: LakeFiles) -> None:
+def test_a_query_is_asked_again_where_a_file_was_replaced_meanwhile_whether_it_failed_or_answered(
+    lake: LakeFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lake_module, "_PAUSE_S", 0.0)
     land(lake, classify())
-    answers = iter([duckdb.Error("don't know what type"), duckdb.IOException("again"), 7])
+    (day,) = lake.days()
+    asked = []
 
     def query() -> int:
-        answer = next(answers)
-        if isinstance(answer, duckdb.Error):
-            raise answer
-        return answer
+        asked.append(len(asked))
+        if len(asked) < 4:
+            lake.write_day(day, lake.read_day(day))
+        if len(asked) == 1:
+            raise duckdb.Error("don't know what type")
+        return len(asked)
 
-    assert lake.ask(query) == 7
-    answers = iter([duckdb.Error("as long as it is asked")] * 4)
-    with pytest.raises(duckdb.Error, match="as long as"):
-        lake.ask(query)
-    assert next(answers, None) is None
+    assert lake.ask(query) == 4
+
+    def failing() -> int:
+        asked.append(len(asked))
+        raise duckdb.Error("whatever the files")
+
+    with pytest.raises(duckdb.Error, match="whatever the files"):
+        lake.ask(failing)
+    assert len(asked) == 5, "what no file explains is not asked again"
+
+
+def test_a_query_during_which_files_are_always_replaced_waits_for_its_turn_or_is_refused(
+    lake: LakeFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lake_module, "_PAUSE_S", 0.0)
+    land(lake, classify())
+    (day,) = lake.days()
+
+    def query() -> bool:
+        with lake.locked() if not is_locked(lake) else contextlib.nullcontext():
+            lake.write_day(day, lake.read_day(day))
+        return is_locked(lake)
+
+    assert lake.ask(query)
+    with pytest.raises(LakeError, match="are being replaced all the while"):
+        lake.ask(query, may_wait=False)
+
+
+def is_locked(lake: LakeFiles) -> bool:
+    lock = filelock.FileLock(lake.folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return True
+    lock.release()
+    return False
 
 
 def test_a_load_that_died_before_its_first_record_leaves_no_trace(lake: LakeFiles) -> None:
