@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import sealed, sync_state
-from pipeline.errors import LakeDamagedError
+from pipeline.erased import read_erased
+from pipeline.errors import LakeDamagedError, NewerLakeError
 from pipeline.lake import UNKNOWN_DAY, LakeFiles
 from pipeline.ledger import LedgerFiles, is_of_other_version
 
@@ -42,8 +43,14 @@ def _days(days: list[str]) -> None:
 
 
 def refuse_newer(lake: LakeFiles) -> None:
-    """Raise LakeDamagedError, by name, where a newer version of this program wrote the lake, or a state of its sync."""
+    """Raise LakeDamagedError, by name, where a newer version of this program wrote the lake, or a note in it."""
     lake.refuse_newer()
+    try:
+        read_erased(lake)
+    except NewerLakeError:
+        raise
+    except LakeDamagedError:
+        pass  # it is told with the rest
     for path in sync_state.state_paths(lake):
         sync_state.refuse_newer(path, _state(path))
 
