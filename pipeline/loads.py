@@ -256,7 +256,7 @@ def _recover_one(lake: LakeFiles, log: UnlandedLog, tell: Tell) -> int:
         durable.remove_file(log.path)
         return 0
     row = _recovered_row(lake, log, landing, before)
-    row["raw_bytes"] = size = _whole_size(landing, size)
+    row["raw_bytes"] = size = _whole_size(log, landing, size)
     lake.write_load(row)
     if size < log.path.stat().st_size:
         durable.cut_file(log.path, size)
@@ -266,10 +266,16 @@ def _recover_one(lake: LakeFiles, log: UnlandedLog, tell: Tell) -> int:
     return 1
 
 
-def _whole_size(landing: Landing, size: int) -> int:
-    """Return how much of a log that had this size is to be kept: all but what is torn at its end."""
+def _whole_size(log: UnlandedLog, landing: Landing, size: int) -> int:
+    """Return how much of a log that had this size is to be kept: all but what is torn at its end.
+
+    Where no frame ends there, it is another log than the one that had landed so far, and nothing of it is torn.
+    """
     last = landing.damaged[-1] if landing.damaged else None
-    return last.start if last is not None and last.is_tail else size
+    if last is None or not last.is_tail:
+        return size
+    is_whole = last.start == 0 or any(part.end == last.start for part in raw.iter_frames(log.path))
+    return last.start if is_whole else size
 
 
 def _recovered_row(
