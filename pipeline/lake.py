@@ -271,16 +271,16 @@ class LakeFiles:
         import duckdb
 
         for _ in range(_ASKED_AGAIN):
-            before = self._stamps()
+            before = self.versions()
             try:
                 found = query()
             except (duckdb.Error, UsageError) as error:
-                if self._stamps() == before:
+                if self.versions() == before:
                     if isinstance(error, duckdb.Error):
                         self.raise_damage()
                     raise
             else:
-                if self._stamps() == before:
+                if self.versions() == before:
                     return found
             time.sleep(_PAUSE_S)
         if may_wait:
@@ -290,7 +290,8 @@ class LakeFiles:
             f"{self.folder}: its files are being replaced all the while; ask again when the load has landed"
         )
 
-    def _stamps(self) -> list[tuple[str, int, int]]:
+    def versions(self) -> list[tuple[str, int, int]]:
+        """Return what tells the Parquet files that are there from those that will be: where it stays, none was replaced."""
         stats = [(path, path.stat()) for path, _schema in self.parquet_files() if path.exists()]
         return [(str(path), stat.st_mtime_ns, stat.st_ino) for path, stat in stats]
 

@@ -143,8 +143,7 @@ LOADS: tuple[Column, ...] = (
     Column("version", TEXT, "The version of this package."),
     Column("raw_file", TEXT, "The load's raw log, relative to the lake. Null where it was not kept."),
     Column("raw_bytes", INT, "How much of the raw log has landed, in bytes."),
-    Column("raw_sha256", TEXT, "The SHA-256 of so much of the raw log. Null while the load runs, and of loads before "
-           "schema 3."),
+    Column("raw_sha256", TEXT, "The SHA-256 of so much of the raw log. Null while the load runs, and without a log."),
 )  # fmt: skip
 LOADS_SCHEMA = _schema(LOADS)
 

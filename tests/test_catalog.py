@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from pipeline import cli, render
 from pipeline import lake as lake_module
 from pipeline.catalog import Lake
 from pipeline.errors import LakeDamagedError, LakeError, RunFailedError, UsageError
@@ -346,3 +347,22 @@ def test_a_report_gives_the_rows_of_one_version_though_a_file_is_replaced_all_th
         writer.join()
     assert set(found) <= {7, 300}
     assert found
+
+
+def test_pipeline_sql_says_where_a_load_landed_while_it_answered(
+    lake: LakeFiles, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    land(lake, classify())
+    write = render.write_relation
+
+    def write_while_landing(relation: Any, **options: Any) -> None:
+        write(relation, **options)
+        land(lake, classify("clr_2"))
+
+    assert cli.main(["sql", "SELECT run_id FROM runs", "--lake", str(lake.folder)]) == 0
+    assert "ask again" not in capsys.readouterr().err
+    monkeypatch.setattr(render, "write_relation", write_while_landing)
+    assert cli.main(["sql", "SELECT run_id FROM runs", "--lake", str(lake.folder)]) == 0
+    told = capsys.readouterr()
+    assert "clr_1" in told.out
+    assert "a load landed meanwhile; ask again" in told.err

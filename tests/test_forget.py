@@ -475,6 +475,7 @@ def test_a_trace_that_is_left_is_told_with_exit_code_1(filled: LakeFiles, tmp_pa
     assert "notes.txt: speaks of exr_secret" in done.stderr
 
 
+@pytest.mark.long
 def test_a_sync_walks_no_further_for_a_forgotten_run(
     server: SandboxServer, connection: Connection, tmp_path: Path
 ) -> None:

@@ -80,10 +80,14 @@ def read_state(lake: LakeFiles, path: Path, schema: pa.Schema, *, is_current: bo
 
 def iter_ledger_damage(ledger: LedgerFiles) -> Iterator[str]:
     """Yield the files of the ledger beside the lake that are not what was written, and why."""
+    days = ledger.read_manifest().days.items()
+    in_force = {
+        path for day, each in days for path in (ledger.lines_path(day, each.lines), ledger.ids_path(day, each.ids))
+    }
     for path in sorted(ledger.folder.glob("day=*/*.parquet")):
         content = path.read_bytes()
         is_whole = sealed.is_parquet_whole(content)
-        if is_whole is False or (is_whole is None and not _is_older(content)):
+        if is_whole is False or (is_whole is None and (path in in_force or not _is_older(content))):
             name = path.relative_to(ledger.files.folder).as_posix()
             yield f"{name}: {sealed.CHANGED if is_whole is False else sealed.NO_CHECKSUM}"
 

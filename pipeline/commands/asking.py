@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pipeline.commands.options import Commands, add_command, add_format, add_lake
+from pipeline.commands.options import Commands, add_command, add_format, add_lake, warn
 
 
 def add_sql(commands: Commands) -> None:
@@ -52,7 +52,10 @@ def run_sql(arguments: argparse.Namespace) -> int:
 
     query = sys.stdin.read() if arguments.query == "-" else arguments.query
     with Lake(arguments.lake, locked=not arguments.unlocked) as lake:
+        before = lake.files.versions()
         write_relation(lake.sql(query), format=arguments.format, stream=sys.stdout)
+        if lake.files.versions() != before:
+            warn(f"pipeline: {lake.files.folder}: a load landed meanwhile; ask again, to be sure of the answer")
     return 0
 
 
