@@ -131,13 +131,14 @@ def fetch_planned(
         requested=plan.requested,
         base_url=connection.base_url,
         workspace_id=connection.workspace_id,
+        keep_raw=options.keep_raw,
         tell=progress.tell,
     )
     try:
         with durable.telling_refusals(lake.folder, LOGGED_LANDS_NEXT):
             _fetch_in_thread(plan, load, connection, options, progress)
             load.result.skipped, load.result.invalid = plan.skipped + load.left_out, plan.invalid
-            return load.finish(keep_raw=options.keep_raw)
+            return load.finish()
     finally:
         load.close()
 

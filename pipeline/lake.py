@@ -291,7 +291,7 @@ class LakeFiles:
         )
 
     def versions(self) -> list[tuple[str, int, int]]:
-        """Return what tells the Parquet files that are there from those that will be: where it stays, none was replaced."""
+        """Return what changes whenever a Parquet file is replaced."""
         stats = [(path, path.stat()) for path, _schema in self.parquet_files() if path.exists()]
         return [(str(path), stat.st_mtime_ns, stat.st_ino) for path, stat in stats]
 
@@ -310,17 +310,18 @@ class LakeFiles:
         return sorted(self.raw_folder.glob(f"*/*{raw.SUFFIX}")) if self.raw_folder.is_dir() else []
 
     def unlanded_logs(self) -> list[UnlandedLog]:
-        """Return the raw logs that hold more than has landed, oldest first; loads that are still running too."""
+        """Return the raw logs that hold more than has landed, or whose load has not ended, oldest first."""
         logs = self.raw_logs()
         if not logs:
             return []
         loads = self.read_loads()
         landed = dict(zip(loads["load_id"].to_pylist(), loads["raw_bytes"].to_pylist(), strict=True))
+        running = set(loads.filter(pc.equal(loads["state"], "running"))["load_id"].to_pylist())
         found = []
         for path in logs:
             load_id = path.name.removesuffix(raw.SUFFIX)
             offset = landed.get(load_id) or 0
-            if path.stat().st_size > offset or load_id not in landed:
+            if path.stat().st_size > offset or load_id not in landed or load_id in running:
                 found.append(UnlandedLog(path, load_id, offset))
         return found
 

@@ -84,6 +84,7 @@ class Load:
         requested: int = 0,
         base_url: str | None = None,
         workspace_id: str | None = None,
+        keep_raw: bool = True,
         tell: Tell = lambda _message: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -91,7 +92,7 @@ class Load:
         self.lake, self._tell, self._now = lake, tell, now
         self.started_at = now()
         self.result = LoadResult(raw.new_load_id(self.started_at), str(lake.folder), requested=requested)
-        self._erased = read_erased(lake)
+        self._erased, self._keep_raw = read_erased(lake), keep_raw
         self.left_out = 0  # payloads and failures of runs that are gone from this lake for good
         self._landed_bytes = 0
         self._taken = self._taken_at_landing = 0
@@ -115,7 +116,7 @@ class Load:
         except OSError:
             self._lock.release()
             raise
-        self._writer.append(raw.other_record("load", self._head))
+        self._writer.append(raw.other_record("load", {**self._head, "keep_raw": keep_raw}))
         try:
             self._writer.checkpoint()
         except OSError:
@@ -183,13 +184,13 @@ class Load:
             self._landed_bytes, self._taken_at_landing = landing.raw_bytes, taken
             self.lake.write_load(self._row("running"))
 
-    def finish(self, *, keep_raw: bool = True) -> LoadResult:
+    def finish(self) -> LoadResult:
         """Land the rest, write the load's row and close its log; return what came of it.
 
         A log without a payload or failure is not kept.
         """
         self.land()
-        keep_raw = keep_raw and not self.is_empty
+        keep_raw = self._keep_raw and not self.is_empty
         self.result.seconds = round(max(0.0, (self._now() - self.started_at).total_seconds()), 3)
         row = self._row("stopped" if self.result.error else "complete")
         self._writer.append(raw.other_record("end", row))
@@ -246,24 +247,39 @@ def recover(lake: LakeFiles, *, tell: Tell = lambda _message: None) -> int:
 
 
 def _recover_one(lake: LakeFiles, log: UnlandedLog, tell: Tell) -> int:
+    before = _known_row(lake, log.load_id)
+    if before is not None and before["raw_file"] is None:
+        durable.remove_file(log.path)  # all of it has landed, and it is not to be kept
+        return 0
     size = log.path.stat().st_size
     landing = land_log(lake, log)
     for damage in landing.damaged:
         what = "torn at its end, as by a crash" if damage.is_tail else "damaged in the middle"
         tell(f"{log.path}: {what}; bytes {damage.start} to {damage.end} are lost")
-    before = _known_row(lake, log.load_id)
     if before is None and landing.header is None and landing.end is None and landing.last_record_at is None:
         durable.remove_file(log.path)
         return 0
     row = _recovered_row(lake, log, landing, before)
     row["raw_bytes"] = size = _whole_size(log, landing, size)
+    is_kept = _is_kept(log)
+    if not is_kept:
+        row |= {"raw_file": None, "raw_bytes": None}
     lake.write_load(row)
-    if size < log.path.stat().st_size:
+    if not is_kept:
+        durable.remove_file(log.path)
+    elif size < log.path.stat().st_size:
         durable.cut_file(log.path, size)
     if row["state"] != "interrupted":
         return 0
     tell(f"load {log.load_id} had been interrupted: {landing.landed} runs landed from its log")
     return 1
+
+
+def _is_kept(log: UnlandedLog) -> bool:
+    """Return whether a log is to be kept, as its first record says; one that does not say so is."""
+    first = next(raw.iter_frames(log.path), None)
+    records = raw.iter_records(first.lines) if isinstance(first, raw.Frame) else iter(())
+    return (next(records, None) or {}).get("keep_raw") is not False
 
 
 def _whole_size(log: UnlandedLog, landing: Landing, size: int) -> int:

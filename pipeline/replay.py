@@ -72,7 +72,14 @@ def load_files(
         if name != "-" and (not Path(name).exists() or Path(name).is_dir()):
             raise UsageError(f"{name}: no such file")
     recover(lake, tell=progress.tell)
-    load = Load(lake, command="load", source=", ".join(names), workspace_id=workspace_id, tell=progress.tell)
+    load = Load(
+        lake,
+        command="load",
+        source=", ".join(names),
+        workspace_id=workspace_id,
+        keep_raw=keep_raw,
+        tell=progress.tell,
+    )
     try:
         for name in names:
             _take_file(load, name, workspace_id, report, stdin)
@@ -82,7 +89,7 @@ def load_files(
             progress.tell(f"{payloads} left out: of runs that were forgotten, or are pruned, in this lake")
         result = load.result
         result.requested = result.landed + result.unchanged + result.invalid
-        return load.finish(keep_raw=keep_raw)
+        return load.finish()
     finally:
         load.close()
 

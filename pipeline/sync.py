@@ -212,6 +212,7 @@ class _WorkspaceSync:
             source="lists",
             base_url=self.connection.base_url,
             workspace_id=self.connection.workspace_id,
+            keep_raw=self.options.keep_raw,
             tell=self.progress.tell,
         )
         self.outcome.load = load.result
@@ -219,7 +220,7 @@ class _WorkspaceSync:
             await self._ask(load)
             await asyncio.to_thread(load.land)
             load.result.requested = sum(getattr(load.result, name) for name in _COUNTED)
-            await asyncio.to_thread(load.finish, keep_raw=self.options.keep_raw)
+            await asyncio.to_thread(load.finish)
             if load.result.landed:
                 self.outcome.inferred = await asyncio.to_thread(
                     _count_inferred, self.lake, self.outcome.workspace_id, tell=self.progress.tell

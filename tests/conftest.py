@@ -63,14 +63,18 @@ def classify(run_id: str = "clr_1", **fields: Any) -> dict[str, Any]:
 
 
 def land(
-    lake: LakeFiles, *payloads: dict[str, Any], is_detail: bool = True, fetched_at: datetime = NOON, **options: Any
+    lake: LakeFiles,
+    *payloads: dict[str, Any],
+    is_detail: bool = True,
+    fetched_at: datetime = NOON,
+    keep_raw: bool = True,
 ) -> LoadResult:
     """Land payloads in one load of their own."""
-    load = Load(lake, command="load", source="test")
+    load = Load(lake, command="load", source="test", keep_raw=keep_raw)
     try:
         for payload in payloads:
             body = json.dumps(payload).encode()
             load.take_run(payload["id"], body, fetched_at=fetched_at, is_detail=is_detail, workspace_id=None)
-        return load.finish(**options)
+        return load.finish()
     finally:
         load.close()

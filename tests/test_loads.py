@@ -262,3 +262,26 @@ def test_a_later_load_is_named_by_the_rows_it_wrote(lake: LakeFiles) -> None:
     with Lake(lake.folder) as catalog:
         rows = catalog.sql("SELECT run_id FROM runs WHERE load_id = $load_id", load_id=later.load_id).fetchall()
     assert rows == [("clr_1",)]
+
+
+@pytest.mark.parametrize("is_landed", [False, True])
+def test_a_load_that_is_not_to_keep_its_payloads_does_not_keep_them_if_it_dies(
+    lake: LakeFiles, monkeypatch: pytest.MonkeyPatch, is_landed: bool
+) -> None:
+    load = Load(lake, command="fetch", source="ids.txt", keep_raw=False)
+    body = json.dumps(classify("clr_1")).encode()
+    load.take_run("clr_1", body, fetched_at=NOON, is_detail=True, workspace_id=None)
+    load.checkpoint()
+    if is_landed:
+        load.land()
+    load.close()
+    with monkeypatch.context() as patched:  # the recovery dies as well, between the load's row and the removal
+        patched.setattr(durable, "remove_file", lambda _path: pytest.fail("dies here"))
+        with pytest.raises(pytest.fail.Exception):
+            recover(lake)
+    before = loads(lake, "state, landed, unchanged, raw_file, raw_bytes")
+    assert before == [("interrupted", 1, 0, None, None)]
+    recover(lake)
+    assert loads(lake, "state, landed, unchanged, raw_file, raw_bytes") == before
+    assert lake.raw_logs() == []
+    assert [row["run_id"] for row in lake.read_day("2026-11-02").to_pylist()] == ["clr_1"]
