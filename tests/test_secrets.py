@@ -16,11 +16,13 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import duckdb
+import nbformat
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import trustme
 import zstandard
+from nbclient import NotebookClient
 from rich.pretty import pretty_repr
 
 from pipeline.client import ExtendClient, _headers
@@ -309,4 +311,35 @@ def test_no_way_of_not_being_answered_writes_the_key(tmp_path: Path, echo: EchoS
     proxy = f"http://user:{HALVES[0]}@127.0.0.1:{echo.server_port}"
     said = run(tmp_path, fetch, EXTEND_BASE_URL="https://api.example.test", HTTPS_PROXY=proxy, NO_PROXY="", no_proxy="")
     assert "exit 1 fetch" in said or "exit 3 fetch" in said
+    assert leaks(tmp_path) == []
+
+
+CELLS = (
+    "%xmode Verbose",
+    "import os\nfrom pipeline import Lake, fetch_runs\nfrom pipeline.config import read_connection\n"
+    "connection = read_connection(env=os.environ)\nconnection",
+    "print(connection, vars(connection) if hasattr(connection, '__dict__') else '')",
+    "fetch_runs(['clr_ok', 'clr_http500', 'clr_none'], lake='lake', qps=1000)",
+    "Lake('lake').runs().df()",
+    "Lake('lake').sql('FROM dead_letters').df()",
+    "Lake('lake').sql('SELECT no_such_column FROM runs')",
+    "fetch_runs(['clr_ok'], lake='lake', qps=-1)",
+    "from pipeline.limiter import Limiter\nasync def fail(*_arguments):\n    raise ZeroDivisionError('a bug')\n"
+    "Limiter.acquire = fail\nfetch_runs(['clr_new'], lake='lake', qps=1000)",
+)
+
+
+@pytest.mark.long
+def test_a_notebook_holds_no_key_also_where_its_tracebacks_show_every_local(tmp_path: Path, echo: EchoServer) -> None:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in CELLS])
+    known = {name: value for name, value in os.environ.items() if not name.upper().startswith(("EXTEND_", "PIPELINE_"))}
+    environment = {"EXTEND_API_KEY": KEY, "EXTEND_BASE_URL": echo.base_url, "PYTHONPATH": str(ROOT)}
+    NotebookClient(
+        notebook, allow_errors=True, kernel_name="python3", timeout=60, resources={"metadata": {"path": str(tmp_path)}}
+    ).execute(env={**known, **environment, "IPYTHONDIR": str(tmp_path / "ipython")})
+    nbformat.write(notebook, tmp_path / "notebook.ipynb")
+    content = (tmp_path / "notebook.ipynb").read_text()
+    for words in ("clr_http500", "no_such_column", "the key [secret] is odd", "ZeroDivisionError", "--qps must be"):
+        assert words in content
+    assert echo.echoed
     assert leaks(tmp_path) == []
