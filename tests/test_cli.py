@@ -97,6 +97,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     assert not HEAVY & set(done.stdout.splitlines()[-1].split())
 
 
+@pytest.mark.long
 def test_fetch_reads_ids_from_wherever_they_are(server: SandboxServer, tmp_path: Path) -> None:
     world = server.world
     run_ids = world.run_ids(world.workspaces[0], kind="classify_run")[:8]

@@ -481,7 +481,14 @@ DOWN: dict[str, Callable[[], httpx.Response]] = {
 }
 
 
-@pytest.mark.parametrize("down", ["503", "429", "429 with Retry-After", "refused", "hangs"])
+@pytest.mark.parametrize(
+    "down",
+    [
+        "503",
+        "429 with Retry-After",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("429", "refused", "hangs")),
+    ],
+)
 def test_ten_minutes_without_the_api_lose_nothing(down: str) -> None:
     sent: list[float] = []
     landed: list[float] = []

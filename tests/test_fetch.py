@@ -356,6 +356,7 @@ def test_ctrl_c_lands_what_has_arrived_and_says_how_to_go_on(lake: LakeFiles, tm
         assert max(server.asked.values()) <= 2
 
 
+@pytest.mark.long
 def test_the_memory_of_a_load_does_not_hold_its_payloads(lake: LakeFiles, tmp_path: Path) -> None:
     """Fetch 300 runs of 1 MB each: all together they are three times what memory may grow by."""
     code = """

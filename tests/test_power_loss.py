@@ -266,6 +266,7 @@ def complete(scene: Scene, lake: LakeFiles, command: str) -> None:
     assert_whole(scene, lake, command)
 
 
+@pytest.mark.long
 def test_a_power_cut_leaves_what_was_promised_and_each_day_old_or_new(scene: Scene, disk: Disk) -> None:
     lake = LakeFiles(disk.folder / "new" / "lake")
     assert cut_power(scene, disk, lake, "fetch", End("stage a log", 1, "before"))

@@ -151,6 +151,7 @@ def test_what_is_created_or_changed_while_pages_are_read_comes_with_the_next_syn
     assert_lists_are_in_the_lake(lake, server.world)
 
 
+@pytest.mark.long
 def test_a_run_that_becomes_visible_late_is_found_within_the_overlap(lake: LakeFiles, server: SandboxServer) -> None:
     life = Life(server.world, seed=1)
     life.create("extract_run")
@@ -189,6 +190,7 @@ def test_details_credits_asks_for_exactly_what_summaries_cannot_tell(lake: LakeF
     assert set(server.asked.values()) == {1}
 
 
+@pytest.mark.long
 def test_details_all_asks_for_every_finished_run_once_and_never_for_a_verify_run(
     lake: LakeFiles, server: SandboxServer
 ) -> None:
@@ -213,6 +215,7 @@ def test_a_higher_level_asks_for_what_the_lower_one_left(lake: LakeFiles, server
     assert set(server.asked.values()) == {1}
 
 
+@pytest.mark.long
 def test_form_detections_named_in_a_breakdown_are_found(lake: LakeFiles, server: SandboxServer) -> None:
     world = server.world
     outcome = sync(lake, server)
@@ -340,6 +343,7 @@ def test_a_walk_whose_page_token_has_expired_meanwhile_begins_again(
     )
 
 
+@pytest.mark.long
 def test_a_list_that_is_gone_does_not_stop_the_other_kinds(lake: LakeFiles, world: World) -> None:
     with serve(world, removed_lists={"edit_run"}) as server:
         outcome = sync(lake, server)
@@ -405,6 +409,7 @@ def test_the_watermark_does_not_move_where_the_disk_did_not_take_the_pages(
     assert_lists_are_in_the_lake(lake, server.world)
 
 
+@pytest.mark.long
 def test_a_first_sync_goes_back_to_since_and_an_earlier_since_goes_further_back(
     lake: LakeFiles, server: SandboxServer
 ) -> None:
@@ -429,6 +434,7 @@ def test_a_first_sync_goes_back_to_since_and_an_earlier_since_goes_further_back(
     assert in_the_lake() == {run.run_id for run in existing(server.world)}
 
 
+@pytest.mark.long
 def test_until_leaves_out_what_was_created_later_and_moves_no_watermark(lake: LakeFiles, server: SandboxServer) -> None:
     until = datetime(2026, 11, 12, tzinfo=UTC)
     sync(lake, server, until=until, details="none")
@@ -492,6 +498,7 @@ def test_the_plan_before_a_first_sync_knows_the_least_alone(lake: LakeFiles, ser
     assert not lake.folder.exists()
 
 
+@pytest.mark.long
 def test_what_happens_lies_between_the_least_and_the_most_that_were_planned(
     lake: LakeFiles, server: SandboxServer
 ) -> None:
