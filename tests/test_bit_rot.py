@@ -209,12 +209,12 @@ def missed_flips(lake: LakeFiles, *, small_bytes: int, most: int, seed: int) -> 
 
 @pytest.mark.long
 def test_a_flipped_bit_of_each_byte_of_small_files_is_found(full_lake: LakeFiles) -> None:
-    assert missed_flips(full_lake, small_bytes=900, most=60, seed=1) == []
+    assert missed_flips(full_lake, small_bytes=300, most=40, seed=1) == []
 
 
 @pytest.mark.long
 def test_a_flipped_bit_of_each_byte_of_small_files_of_an_upgraded_lake_is_found(tmp_path: Path) -> None:
-    assert missed_flips(upgraded_lake(tmp_path / "lake", 2), small_bytes=1_100, most=60, seed=2) == []
+    assert missed_flips(upgraded_lake(tmp_path / "lake", 2), small_bytes=300, most=40, seed=2) == []
 
 
 @pytest.mark.soak
