@@ -35,9 +35,9 @@ def crash_at(place: str | None) -> None:
     import pipeline.loads
 
     if place == "taking":
-        pipeline.loads.Load.take_run = crash  # type: ignore[method-assign]
+        pipeline.loads.Load.take_run = crash  # type: ignore[method-assign]  # for this process alone
     elif place == "transport":
-        aiohttp.ClientSession._connect = aiohttp.TCPConnector.connect = crash  # type: ignore[attr-defined, method-assign]
+        aiohttp.TCPConnector.connect = crash  # type: ignore[method-assign]  # for this process alone
     elif place == "workspace":
         pipeline.config._read_workspace = crash
 

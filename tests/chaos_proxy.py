@@ -16,7 +16,7 @@ import threading
 import time
 import zlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
@@ -360,8 +360,8 @@ class ChaosProxy:
         self.go_down()
         self._loop.call_soon_threadsafe(self._loop.stop)
 
-    def _do(self, step: Awaitable[None]) -> None:
-        asyncio.run_coroutine_threadsafe(step, self._loop).result(timeout=10)  # type: ignore[arg-type]
+    def _do(self, step: Coroutine[None, None, None]) -> None:
+        asyncio.run_coroutine_threadsafe(step, self._loop).result(timeout=10)
 
     async def _start(self) -> None:
         self._server = await asyncio.start_server(

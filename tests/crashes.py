@@ -12,12 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
-import zstandard
 
 from pipeline.catalog import Lake
 from pipeline.checks.lake import check_lake
@@ -32,6 +30,7 @@ from pipeline.sandbox.world import World
 from tests import crash_child
 from tests.conftest import connect
 from tests.crash_child import HALVES, End, Order
+from tests.logged import logged
 from tests.worlds import make_squeezed_world
 
 FAST = 10_000.0
@@ -269,26 +268,6 @@ def all_ends(scene: Scene, command: str, chance: random.Random) -> list[End]:
 
 
 # What must hold
-
-
-def logged(path: Path) -> dict[str, Any]:
-    """Read the payloads of a raw log, as far as its frames are whole, with nothing but zstandard."""
-    payloads: dict[str, Any] = {}
-    rest = path.read_bytes()
-    while rest:
-        frame = zstandard.ZstdDecompressor().decompressobj()
-        try:
-            lines = frame.decompress(rest)
-        except zstandard.ZstdError:
-            break
-        if not frame.eof:
-            break
-        for line in lines.splitlines():
-            record = json.loads(line)
-            if record["record"] == "run":
-                payloads[record["run_id"]] = record["payload"]
-        rest = frame.unused_data
-    return payloads
 
 
 def finished_and_logged(lake: LakeFiles) -> set[str]:

@@ -27,7 +27,15 @@ from pipeline.config import Connection, Secret
 from pipeline.errors import AccessError, ApiError, OutageError, RunError, RunFailedError, RunMissingError
 from pipeline.kinds import BY_OBJECT, kind_of
 from pipeline.limiter import Limiter
-from pipeline.retry import Backoff, BrokenBodyError, RetryBudget, TooLargeError, clean_text, failure_of_exception
+from pipeline.retry import (
+    Backoff,
+    Breaker,
+    BrokenBodyError,
+    RetryBudget,
+    TooLargeError,
+    clean_text,
+    failure_of_exception,
+)
 from tests.simulated import now, run_simulated
 
 CANARY = "sk_canary_7f3a"
@@ -935,3 +943,21 @@ def test_cancelling_leaves_nothing_behind() -> None:
 def test_reading_settings_needs_no_http_library() -> None:
     code = "import sys, pipeline.config, pipeline.limiter; print({'httpx', 'aiohttp'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_failures_that_took_long_by_themselves_are_no_outage_before_anything_was_probed() -> None:
+    now = [0.0]
+
+    async def sleep(_seconds: float) -> None:
+        raise AssertionError("nothing waits here")
+
+    breaker = Breaker(concurrency=4, max_outage_s=900, window=20, clock=lambda: now[0], sleep=sleep)
+    for _ in range(20):
+        now[0] += 60
+        breaker.failed(failure_of_exception(TimeoutError()), answers_before=0)
+    assert breaker.is_open
+    now[0] += 899
+    breaker.failed(failure_of_exception(TimeoutError()), answers_before=0)
+    now[0] += 1
+    with pytest.raises(OutageError):
+        breaker.failed(failure_of_exception(TimeoutError()), answers_before=0)

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import zstandard
 
 from pipeline.catalog import Lake
 from pipeline.config import Connection
@@ -32,6 +31,7 @@ from pipeline.sandbox.faults import Faults
 from pipeline.sandbox.server import SandboxServer, serve
 from pipeline.sandbox.world import World
 from tests.conftest import connect
+from tests.logged import logged
 
 FAST = 5_000.0
 PAUSES = ("429_seconds", "429_date", "429_reset")
@@ -252,26 +252,6 @@ def command(lake: LakeFiles, *arguments: str) -> list[str]:
 
 def environment(server: SandboxServer) -> dict[str, str]:
     return {**os.environ, "EXTEND_BASE_URL": server.base_url, "EXTEND_API_KEY": server.key}
-
-
-def logged(path: Path) -> dict[str, Any]:
-    """Read the payloads of a raw log, as far as its frames are whole, with nothing but zstandard."""
-    payloads: dict[str, Any] = {}
-    rest = path.read_bytes()
-    while rest:
-        frame = zstandard.ZstdDecompressor().decompressobj()
-        try:
-            lines = frame.decompress(rest)
-        except zstandard.ZstdError:
-            break
-        if not frame.eof:
-            break
-        for line in lines.splitlines():
-            record = json.loads(line)
-            if record["record"] == "run":
-                payloads[record["run_id"]] = record["payload"]
-        rest = frame.unused_data
-    return payloads
 
 
 def hear_ctrl_c() -> None:

@@ -30,11 +30,11 @@ from tests.crashes import (
     assert_readable,
     assert_whole,
     count_rows,
-    logged,
     making_scene,
     measure,
     step,
 )
+from tests.logged import logged
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="strace and ext4 are Linux's")
 

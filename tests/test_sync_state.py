@@ -85,7 +85,7 @@ def test_what_was_written_is_read(files: SyncFiles, state: KindState) -> None:
 
 
 TIMES = st.none() | st.datetimes(
-    min_value=datetime(1970, 1, 1), max_value=datetime(2200, 1, 1), timezones=st.sampled_from(  # noqa: DTZ001
+    min_value=datetime(1970, 1, 1), max_value=datetime(2200, 1, 1), timezones=st.sampled_from(  # noqa: DTZ001 - the zones are given
         [UTC, timezone(timedelta(hours=5, minutes=30))]
     ),
 )  # fmt: skip
