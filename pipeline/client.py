@@ -43,6 +43,8 @@ from pipeline.retry import (
 )
 
 T = TypeVar("T")
+Headers = Mapping[str, str]
+"""An answer's headers by their names in small letters; those of one name that stands twice are joined by commas."""
 _MAX_ERROR_BODY_BYTES = 65_536
 _CONNECT_TIMEOUT_S = 15.0
 _KEY_LENGTH = 12
@@ -133,7 +135,7 @@ class ExtendClient:
         self._breaker = Breaker(concurrency=concurrency, max_outage_s=max_outage_s, clock=clock, sleep=sleep)
         self._known: httpx.URL | None = None
         self._transport_errors: tuple[type[BaseException], ...] = (httpx.HTTPError, OSError)
-        self._http: httpx.AsyncClient | None = None
+        self._open_transport: httpx.AsyncBaseTransport | None = None
 
     async def __aenter__(self) -> Self:
         self._headers = _headers(self._connection)
@@ -143,15 +145,15 @@ class ExtendClient:
         if aiohttp := sys.modules.get("aiohttp"):
             # httpx-aiohttp lets some of these through as they are, such as for a malformed status line.
             self._transport_errors = (httpx.HTTPError, OSError, aiohttp.ClientError)
-        self._http = httpx.AsyncClient(transport=transport, trust_env=False, follow_redirects=False)
+        self._open_transport = await transport.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._http is not None:
-            await self._http.aclose()
-            self._http = None
+        transport, self._open_transport = self._open_transport, None
+        if transport is not None:
+            await transport.__aexit__(kind, error, traceback)
 
     @property
     def outage(self) -> str | None:
@@ -271,12 +273,16 @@ class ExtendClient:
         else:
             self._breaker.failed(outcome, answers_before=self._breaker.answers)
 
-    async def _exchange(self, url: httpx.URL) -> tuple[int, httpx.Headers, bytes]:
-        """Return status, headers and decompressed body of one GET; an error's body may be missing."""
-        if self._http is None:
+    async def _exchange(self, url: httpx.URL) -> tuple[int, Headers, bytes]:
+        """Return status, headers and decompressed body of one GET; an error's body may be missing.
+
+        The request goes to the transport itself: httpx's client above it, with its redirects, cookies and logging, of
+        which nothing is wanted, takes as long again as the exchange.
+        """
+        if self._open_transport is None:
             raise RuntimeError("use the client as `async with ExtendClient(…) as client:`")
         request = httpx.Request("GET", url, headers=self._headers, extensions=self._extensions)
-        response = await self._http.send(request, stream=True, follow_redirects=False)
+        response = await self._open_transport.handle_async_request(request)
         try:
             status = response.status_code
             headers = self._masked_headers(response.headers)
@@ -284,7 +290,7 @@ class ExtendClient:
                 return status, headers, b""
             limit = self._max_response_bytes if status == 200 else _MAX_ERROR_BODY_BYTES
             try:
-                body = await self._read_body(response, limit)
+                body = await self._read_body(response, headers, limit)
             except (BrokenBodyError, TooLargeError):
                 if status == 200:
                     raise
@@ -296,24 +302,26 @@ class ExtendClient:
         finally:
             await response.aclose()
 
-    def _masked_headers(self, headers: httpx.Headers) -> httpx.Headers:
-        if not any(self._redact(value) != value for value in headers.values()):
-            return headers
-        return httpx.Headers([(name, self._redact(value)) for name, value in headers.multi_items()])
+    def _masked_headers(self, headers: httpx.Headers) -> Headers:
+        masked: dict[str, str] = {}
+        for raw_name, raw_value in headers.raw:
+            name, value = raw_name.decode("latin-1").lower(), self._redact(raw_value.decode("latin-1"))
+            masked[name] = f"{masked[name]}, {value}" if name in masked else value
+        return masked
 
-    async def _read_body(self, response: httpx.Response, limit_bytes: int) -> bytes:
-        declared = response.headers.get("content-length", "")
+    async def _read_body(self, response: httpx.Response, headers: Headers, limit_bytes: int) -> bytes:
+        declared = headers.get("content-length", "")
         if declared.isdecimal() and int(declared[:20]) > limit_bytes:
             raise TooLargeError(too_large(limit_bytes))
         # The stream itself, not `aiter_bytes`: its decoders know no bound.
         chunks = cast("AsyncIterable[bytes]", response.stream)
-        encoding = response.headers.get("content-encoding", "")
+        encoding = headers.get("content-encoding", "")
         return await read_bounded(
             chunks, encoding=encoding, limit_bytes=limit_bytes, counters=self.stats, large=self._large
         )
 
     def _judge(
-        self, status: int, headers: httpx.Headers, body: bytes, check: Callable[[bytes], T]
+        self, status: int, headers: Headers, body: bytes, check: Callable[[bytes], T]
     ) -> _Received[T] | Failure:
         now = self._limiter.wall_clock()
         if 300 <= status < 400:

@@ -14,7 +14,7 @@ import socket
 import ssl
 import traceback
 import unicodedata
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,7 +90,7 @@ def clean_text(value: object, limit: int = MAX_TEXT) -> str:
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
-def failure_of_status(status: int, headers: httpx.Headers, body: bytes, *, retry_after_s: float | None) -> Failure:
+def failure_of_status(status: int, headers: Mapping[str, str], body: bytes, *, retry_after_s: float | None) -> Failure:
     """Return the failure that an answer other than 200 is. `retryable` in its body goes before its status."""
     error = _error_body(body)
     code = error.get("code")
@@ -115,7 +115,7 @@ def failure_of_status(status: int, headers: httpx.Headers, body: bytes, *, retry
     )
 
 
-def failure_of_redirect(status: int, headers: httpx.Headers) -> Failure:
+def failure_of_redirect(status: int, headers: Mapping[str, str]) -> Failure:
     """Return the failure that a redirect is: it is never followed, and only its target's host is shown."""
     try:
         host = httpx.URL(headers.get("location", "")).host
