@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sys
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar
+from urllib.parse import urlencode
 
 import httpx
 
 from pipeline import __version__, telemetry
 from pipeline.body import Counters, read_bounded, read_page, read_run, too_large
 from pipeline.config import Connection, read_proxy
-from pipeline.errors import PipelineError, UsageError
+from pipeline.errors import PipelineError
 from pipeline.kinds import API_VERSION, Kind, kind_of
 from pipeline.limiter import Limiter, Ticket, retry_after_s, unix_time
 from pipeline.retry import (
@@ -41,12 +41,12 @@ from pipeline.retry import (
     failure_of_redirect,
     failure_of_status,
 )
+from pipeline.transport import AiohttpTransport, HttpxTransport, Response, Transport
 
 T = TypeVar("T")
 Headers = Mapping[str, str]
 """An answer's headers by their names in small letters; those of one name that stands twice are joined by commas."""
 _MAX_ERROR_BODY_BYTES = 65_536
-_CONNECT_TIMEOUT_S = 15.0
 _KEY_LENGTH = 12
 
 
@@ -93,8 +93,8 @@ class _Received(Generic[T]):
 class ExtendClient:
     """An async context manager that fetches runs by ID and pages of the list endpoints.
 
-    Any `httpx.AsyncBaseTransport` may be given; the default is httpx-aiohttp with one connection for each of
-    `concurrency` requests under way. TLS certificates are always checked (SSL_CERT_FILE and SSL_CERT_DIR are
+    Any `httpx.AsyncBaseTransport` may be given; the default is aiohttp with one connection for each of `concurrency`
+    requests under way. TLS certificates are always checked (SSL_CERT_FILE and SSL_CERT_DIR are
     honoured). HTTPS_PROXY, ALL_PROXY and NO_PROXY are honoured for https:// base URLs, where a proxy sees only an
     encrypted tunnel; a plain http:// one is never asked through a proxy, which would read the key. Redirects are
     never followed and cookies never kept. `timeout_s` bounds a whole request, body included. `max_response_bytes`
@@ -121,7 +121,8 @@ class ExtendClient:
         self._connection = connection
         self._limiter = limiter
         self._concurrency = concurrency
-        self._transport = transport
+        self._given_transport = transport
+        self._transport: Transport | None = None
         self._timeout_s = timeout_s
         self._max_response_bytes = max_response_bytes
         self._max_attempts = max_attempts
@@ -133,27 +134,25 @@ class ExtendClient:
         self._backoff = Backoff(rng=rng or random.Random())  # noqa: S311 - jitter needs no secure generator
         self._budget = RetryBudget(clock=clock, sleep=sleep)
         self._breaker = Breaker(concurrency=concurrency, max_outage_s=max_outage_s, clock=clock, sleep=sleep)
-        self._known: httpx.URL | None = None
-        self._transport_errors: tuple[type[BaseException], ...] = (httpx.HTTPError, OSError)
-        self._open_transport: httpx.AsyncBaseTransport | None = None
+        self._known: str | None = None
 
     async def __aenter__(self) -> Self:
-        self._headers = _headers(self._connection)
-        timeout = httpx.Timeout(self._timeout_s, connect=min(_CONNECT_TIMEOUT_S, self._timeout_s))
-        self._extensions = {"timeout": timeout.as_dict()}
-        transport = self._transport or self._make_transport()
-        if aiohttp := sys.modules.get("aiohttp"):
-            # httpx-aiohttp lets some of these through as they are, such as for a malformed status line.
-            self._transport_errors = (httpx.HTTPError, OSError, aiohttp.ClientError)
-        self._open_transport = await transport.__aenter__()
+        headers, given = _headers(self._connection), self._given_transport
+        if given is not None:
+            self._transport = HttpxTransport(given, headers, timeout_s=self._timeout_s)
+        else:
+            proxy = read_proxy(self._connection.base_url)
+            self._transport = AiohttpTransport(
+                headers, concurrency=self._concurrency, timeout_s=self._timeout_s, proxy=proxy
+            )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        transport, self._open_transport = self._open_transport, None
+        transport, self._transport = self._transport, None
         if transport is not None:
-            await transport.__aexit__(kind, error, traceback)
+            await transport.close()
 
     @property
     def outage(self) -> str | None:
@@ -172,10 +171,14 @@ class ExtendClient:
         kind = kind_of(run_id)
         if kind is None:
             raise ValueError(f"{run_id[:80]!r} is no run's ID")
-        url = httpx.URL(f"{self._connection.base_url}{kind.path}/{run_id}", params=dict(kind.query) or None)
+        url = self._url(f"{kind.path}/{run_id}", kind.query)
         with telemetry.span("fetch", {"run_id": run_id}):
             got = await self._fetch(f"run {run_id}", run_id, url, lambda body: read_run(body, kind, run_id))
         return Answer(run_id, kind, got.value, got.body, got.fetched_at, got.request_id, got.attempts)
+
+    def _url(self, path: str, params: Mapping[str, str]) -> str:
+        query = f"?{urlencode(params)}" if params else ""
+        return f"{self._connection.base_url}{path}{query}"
 
     async def fetch_page(self, kind: Kind, params: Mapping[str, str]) -> Page:
         """Return one page of a kind's list endpoint.
@@ -184,7 +187,7 @@ class ExtendClient:
         """
         if not kind.listed:
             raise ValueError(f"{kind.name} runs cannot be listed")
-        url = httpx.URL(f"{self._connection.base_url}{kind.path}", params=dict(params) or None)
+        url = self._url(kind.path, params)
         with telemetry.span("page", {"path": kind.path}):
             got = await self._fetch(f"list {kind.path}", kind.path, url, read_page)
         rows, token = got.value
@@ -192,7 +195,7 @@ class ExtendClient:
         served_at = got.fetched_at if served is None else datetime.fromtimestamp(served, UTC)
         return Page(kind, rows, token, got.body, got.fetched_at, served_at, got.request_id, got.attempts)
 
-    async def _fetch(self, label: str, run_id: str, url: httpx.URL, check: Callable[[bytes], T]) -> _Received[T]:
+    async def _fetch(self, label: str, run_id: str, url: str, check: Callable[[bytes], T]) -> _Received[T]:
         """Try until it comes or may not be tried again. Attempts made in an outage do not count against the run."""
         started, requests, used, answers_before = self._clock(), 0, 0, -1
         while True:
@@ -225,21 +228,24 @@ class ExtendClient:
         if self._breaker.answered():
             self._limiter.restore()
 
-    async def _attempt(self, url: httpx.URL, check: Callable[[bytes], T]) -> _Received[T] | Failure:
+    async def _attempt(self, url: str, check: Callable[[bytes], T]) -> _Received[T] | Failure:
         """Send one request and return what came of it; nothing but cancellation and bugs leaves as an exception."""
         async with self._places:
             return await self._send(url, check, await self._leave())
 
-    async def _send(self, url: httpx.URL, check: Callable[[bytes], T], ticket: Ticket) -> _Received[T] | Failure:
+    async def _send(self, url: str, check: Callable[[bytes], T], ticket: Ticket) -> _Received[T] | Failure:
+        transport = self._transport
+        if transport is None:
+            raise RuntimeError("use the client as `async with ExtendClient(…) as client:`")
         self.stats.requests += 1
         telemetry.requests.add(1)
         try:
             async with asyncio.timeout(self._timeout_s):
-                status, headers, body = await self._exchange(url)
+                status, headers, body = await self._exchange(transport, url)
         except (BrokenBodyError, TooLargeError) as error:
             self._limiter.succeeded(ticket)
             return failure_of_body(error, 200)
-        except self._transport_errors as error:
+        except transport.errors as error:
             return failure_of_exception(error)
         except Exception as error:  # noqa: BLE001 — a bug beneath: its frames hold the headers, and in them the key
             raise PipelineError(bug_text(error, self._redact)) from None
@@ -265,7 +271,7 @@ class ExtendClient:
             elif probe or not self._breaker.is_open:
                 return ticket
 
-    async def _probe(self, url: httpx.URL, ticket: Ticket) -> None:
+    async def _probe(self, url: str, ticket: Ticket) -> None:
         """Ask again for what has come before: where a few runs fail by themselves, they tell nothing of an outage."""
         outcome = await self._send(url, bytes, ticket)
         if isinstance(outcome, _Received) or outcome.alive:
@@ -273,19 +279,11 @@ class ExtendClient:
         else:
             self._breaker.failed(outcome, answers_before=self._breaker.answers)
 
-    async def _exchange(self, url: httpx.URL) -> tuple[int, Headers, bytes]:
-        """Return status, headers and decompressed body of one GET; an error's body may be missing.
-
-        The request goes to the transport itself: httpx's client above it, with its redirects, cookies and logging, of
-        which nothing is wanted, takes as long again as the exchange.
-        """
-        if self._open_transport is None:
-            raise RuntimeError("use the client as `async with ExtendClient(…) as client:`")
-        request = httpx.Request("GET", url, headers=self._headers, extensions=self._extensions)
-        response = await self._open_transport.handle_async_request(request)
+    async def _exchange(self, transport: Transport, url: str) -> tuple[int, Headers, bytes]:
+        """Return status, headers and decompressed body of one GET; an error's body may be missing."""
+        response = await transport.get(url)
         try:
-            status = response.status_code
-            headers = self._masked_headers(response.headers)
+            status, headers = response.status, self._masked_headers(response.headers)
             if 300 <= status < 400:
                 return status, headers, b""
             limit = self._max_response_bytes if status == 200 else _MAX_ERROR_BODY_BYTES
@@ -300,29 +298,25 @@ class ExtendClient:
             at_least = _KEY_LENGTH if status == 200 else 1
             return status, headers, self._connection.api_key.redact_body(body, at_least=at_least)
         finally:
-            await response.aclose()
+            await response.close()
 
-    def _masked_headers(self, headers: httpx.Headers) -> Headers:
+    def _masked_headers(self, headers: Sequence[tuple[bytes, bytes]]) -> Headers:
         masked: dict[str, str] = {}
-        for raw_name, raw_value in headers.raw:
+        for raw_name, raw_value in headers:
             name, value = raw_name.decode("latin-1").lower(), self._redact(raw_value.decode("latin-1"))
             masked[name] = f"{masked[name]}, {value}" if name in masked else value
         return masked
 
-    async def _read_body(self, response: httpx.Response, headers: Headers, limit_bytes: int) -> bytes:
+    async def _read_body(self, response: Response, headers: Headers, limit_bytes: int) -> bytes:
         declared = headers.get("content-length", "")
         if declared.isdecimal() and int(declared[:20]) > limit_bytes:
             raise TooLargeError(too_large(limit_bytes))
-        # The stream itself, not `aiter_bytes`: its decoders know no bound.
-        chunks = cast("AsyncIterable[bytes]", response.stream)
         encoding = headers.get("content-encoding", "")
         return await read_bounded(
-            chunks, encoding=encoding, limit_bytes=limit_bytes, counters=self.stats, large=self._large
+            response.chunks, encoding=encoding, limit_bytes=limit_bytes, counters=self.stats, large=self._large
         )
 
-    def _judge(
-        self, status: int, headers: Headers, body: bytes, check: Callable[[bytes], T]
-    ) -> _Received[T] | Failure:
+    def _judge(self, status: int, headers: Headers, body: bytes, check: Callable[[bytes], T]) -> _Received[T] | Failure:
         now = self._limiter.wall_clock()
         if 300 <= status < 400:
             return failure_of_redirect(status, headers)
@@ -339,28 +333,6 @@ class ExtendClient:
         except BrokenBodyError as error:
             return failure_of_body(error, status)
 
-    def _make_transport(self) -> httpx.AsyncBaseTransport:
-        # Here and not above: aiohttp takes a tenth of a second to import, and tests do without.
-        import aiohttp
-        import httpx_aiohttp
-
-        try:
-            context = httpx.create_ssl_context()
-        except OSError as error:
-            raise UsageError(
-                f"SSL_CERT_FILE or SSL_CERT_DIR cannot be used ({error}); name a file in PEM form"
-            ) from error
-
-        def make_session() -> aiohttp.ClientSession:
-            connector = aiohttp.TCPConnector(limit=self._concurrency, ssl=context)
-            return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-
-        # httpx itself looks at no proxy variables once a transport is given.
-        proxy = read_proxy(self._connection.base_url)
-        return httpx_aiohttp.AiohttpTransport(
-            verify=context, proxy=httpx.Proxy(proxy) if proxy else None, client=make_session
-        )
-
 
 def _headers(connection: Connection) -> httpx.Headers:
     headers = {
@@ -372,4 +344,4 @@ def _headers(connection: Connection) -> httpx.Headers:
     }
     if connection.workspace_id:
         headers["x-extend-workspace-id"] = connection.workspace_id
-    return httpx.Headers(headers)
+    return httpx.Headers(headers)  # which shows no key in a traceback

@@ -135,7 +135,7 @@ def failure_of_body(error: BrokenBodyError | TooLargeError, status: int) -> Fail
 def failure_of_exception(error: BaseException) -> Failure:
     """Return the failure that a transport's exception is, whichever transport it was.
 
-    Looks at what lies beneath first: httpx-aiohttp reports a connection that was reset or closed as ConnectTimeout.
+    Looks at what lies beneath first: some report a connection that was reset or closed as ConnectTimeout.
     """
     chain = _chain(error)
     for cause in chain:

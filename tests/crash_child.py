@@ -26,7 +26,7 @@ from pipeline.checks import repair
 from pipeline.lake import LakeFiles
 
 PRELOADED = [
-    "aiohttp", "duckdb", "httpx_aiohttp", "pandas", "pipeline.client", "pipeline.commands.check", "pipeline.rebuild",
+    "aiohttp", "duckdb", "pandas", "pipeline.client", "pipeline.commands.check", "pipeline.rebuild",
     "pipeline.sync", "pipeline.sync_summary", "pyarrow.compute", "pyarrow.pandas_compat", "pyarrow.parquet", "pytest",
     "pytz", __name__,
 ]  # fmt: skip

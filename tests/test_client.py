@@ -401,7 +401,7 @@ def test_failures_are_told_apart_by_what_lies_beneath() -> None:
         outer.__cause__ = inner
         return failure_of_exception(outer).reason
 
-    # What httpx-aiohttp makes of a reset, a refusal and a timeout.
+    # What httpx-aiohttp, for one, makes of a reset, a refusal and a timeout.
     assert reason(httpx.ConnectTimeout(""), ConnectionResetError("reset")) == "CONNECTION_LOST"
     assert reason(httpx.ConnectError(""), ConnectionRefusedError("no")) == "CONNECTION_FAILED"
     assert reason(httpx.ReadTimeout(""), TimeoutError()) == "TIMEOUT"

@@ -167,7 +167,6 @@ def test_a_key_that_the_api_quotes_in_every_text_is_nowhere_in_what_was_written(
     )
     # What was to be tested did happen.
     assert "exit 3 fetch" in said, said
-    assert "httpx" in said
     assert "DEBUG:asyncio" in said
     assert said.count("[secret]") > 10
     assert echo.echoed >= len(FETCHED)
