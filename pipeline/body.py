@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import AsyncIterable, Iterator, Mapping
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,21 +92,23 @@ async def read_bounded(
         raise BrokenBodyError(f"Content-Encoding {clean_text(encoding, 40)} was not asked for")
     gunzip = _Gunzip() if encoding.endswith("gzip") else None
     parts: list[bytes] = []
-    size = 0
-    async with AsyncExitStack() as turn:
+    size, has_turn = 0, False
+    try:
         async for chunk in chunks:
             counters.bytes_received += len(chunk)
             for piece in gunzip.feed(chunk, limit_bytes + 1 - size) if gunzip else (chunk,):
                 size += len(piece)
                 parts.append(piece)
-                if large is not None and size > _SMALL_BYTES:
-                    await turn.enter_async_context(large)
-                    large = None
+                if large is not None and size > _SMALL_BYTES and not has_turn:
+                    has_turn = await large.acquire()
             if size > limit_bytes:
                 raise TooLargeError(too_large(limit_bytes))
-        if gunzip and not gunzip.is_complete:
-            raise BrokenBodyError("the answer's gzip data ends early")
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+    finally:
+        if large is not None and has_turn:
+            large.release()
+    if gunzip and not gunzip.is_complete:
+        raise BrokenBodyError("the answer's gzip data ends early")
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 class _Gunzip:

@@ -12,7 +12,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -80,7 +80,7 @@ class Page:
     attempts: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Received(Generic[T]):
     value: T
     body: bytes
@@ -207,7 +207,8 @@ class ExtendClient:
                 kind = kind_of(run_id)
                 if kind is None or not kind.reading_can_destroy:
                     self._known = url
-                return replace(outcome, attempts=requests)
+                outcome.attempts = requests
+                return outcome
             if answers_before < 0:
                 answers_before = self._breaker.answers
             if outcome.alive or not (outcome.retryable or outcome.fatal):

@@ -36,10 +36,12 @@ class Secret:
     Its text, repr and formatted forms are a mask; it cannot be pickled; copies are the same object.
     """
 
-    __slots__ = ("_value",)
+    __slots__ = ("_forms", "_value")
 
     def __init__(self, value: str) -> None:
         self._value = value
+        quoted = json.dumps(value)[1:-1]
+        self._forms = tuple(form.encode() for form in {value, quoted, quoted.replace("/", "\\/")})
 
     def reveal(self) -> str:
         """Return the string itself."""
@@ -53,9 +55,8 @@ class Secret:
         """Return JSON with the secret masked wherever it stands in it; one shorter than `at_least` is let stand."""
         if len(self._value) < max(at_least, 1):
             return body
-        quoted = json.dumps(self._value)[1:-1]
-        for form in {self._value, quoted, quoted.replace("/", "\\/")}:
-            body = body.replace(form.encode(), _MASK.encode())
+        for form in self._forms:
+            body = body.replace(form, _MASK.encode())
         return body
 
     def __str__(self) -> str:
