@@ -15,12 +15,14 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.kinds import BY_OBJECT, Kind, kind_of
+from pipeline.schema import RUN_COLUMNS
 
 Row = dict[str, Any]
 
 _MICRO = Decimal("0.000001")
 _CREDITS_BOUND = Decimal(10) ** 12
 _INT_BOUND = 2**63
+_EMPTY: Row = dict.fromkeys(RUN_COLUMNS)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -55,70 +57,30 @@ def flatten_run(
     >>> row["reviewed"], flat.problems
     (None, ['reviewed'])
     """
-    read = _Reader(payload)
+    row = _EMPTY.copy()
+    row["run_id"] = text_value(payload["id"])
+    row["workspace_id"], row["is_detail"], row["fetched_at"], row["load_id"] = (
+        workspace_id, is_detail, fetched_at, load_id,
+    )  # fmt: skip
+    read = _Reader(payload, row)
     kind = _kind(payload, read)
-    processor = kind.processor if kind else None
-    version = f"{processor}Version"
-    file = read.first_file()
-    usage, config, metrics = read.object("usage"), read.object("config"), read.object("metrics")
-    is_classify = kind is not None and kind.object == "classify_run"
-    output, initial, reviewed = (
-        read.object(name) if is_classify else {} for name in ("output", "initialOutput", "reviewedOutput")
-    )
-    row: Row = {
-        "run_id": text_value(payload["id"]),
-        "kind": kind.object if kind else read.unknown_kind(),
-        "workspace_id": workspace_id,
-        "status": read.text("status", payload, "status"),
-        "failure_reason": read.text("failure_reason", payload, "failureReason"),
-        "failure_message": read.text("failure_message", payload, "failureMessage"),
-        "credits": read.decimal("credits", usage, "credits"),
-        "total_credits": read.decimal("total_credits", usage, "totalCredits"),
-        "breakdown": read.breakdown(usage),
-        "created_at": read.time("created_at", payload, "createdAt"),
-        "updated_at": read.time("updated_at", payload, "updatedAt"),
-        "initial_run_at": read.time("initial_run_at", payload, "initialRunAt"),
-        "started_at": read.time("started_at", payload, "startTime"),
-        "ended_at": read.time("ended_at", payload, "endTime"),
-        "reviewed_at": read.time("reviewed_at", payload, "reviewedAt"),
-        "processor_id": None,
-        "processor_name": None,
-        "processor_version_id": None,
-        "processor_version": None,
-        "base_processor": read.text("base_processor", config, "baseProcessor"),
-        "base_version": read.text("base_version", config, "baseVersion"),
-        "file_id": read.text("file_id", file, "id"),
-        "file_name": read.text("file_name", file, "name"),
-        "file_type": read.text("file_type", file, "type"),
-        "file_pages": read.integer("file_pages", read.object("metadata", file, "file_pages"), "pageCount"),
-        "file_created_at": read.time("file_created_at", file, "createdAt"),
-        "file_count": read.file_count(),
-        "parse_run_id": read.text("parse_run_id", payload, "parseRunId"),
-        "batch_id": read.text("batch_id", payload, "batchId"),
-        "source": read.text("source", payload, "source"),
-        "source_id": read.text("source_id", payload, "sourceId"),
-        "reviewed": read.flag("reviewed", payload, "reviewed"),
-        "edited": read.flag("edited", payload, "edited"),
-        "output_type": read.text("output_type", output, "type"),
-        "output_confidence": read.number("output_confidence", output, "confidence"),
-        "initial_output_type": read.text("initial_output_type", initial, "type"),
-        "reviewed_output_type": read.text("reviewed_output_type", reviewed, "type"),
-        "risk_level": read.text("risk_level", payload, "riskLevel"),
-        "processing_ms": read.rounded("processing_ms", metrics, "processingTimeMs"),
-        "page_count": read.integer("page_count", metrics, "pageCount"),
-        "metadata": read.metadata(),
-        "dashboard_url": read.text("dashboard_url", payload, "dashboardUrl"),
-        "is_detail": is_detail,
-        "fetched_at": fetched_at,
-        "load_id": load_id,
-        "deleted_at": None,
-    }
-    if processor is not None:
-        used, used_version = read.object(processor), read.object(version)
-        row["processor_id"] = read.text("processor_id", used, "id")
-        row["processor_name"] = read.text("processor_name", used, "name")
-        row["processor_version_id"] = read.text("processor_version_id", used_version, "id")
-        row["processor_version"] = read.text("processor_version", used_version, "version")
+    row["kind"] = kind.object if kind else read.unknown_kind()
+    read.fields(payload, _PAYLOAD)
+    usage, file = read.object("usage"), read.first_file()
+    read.fields(usage, _USAGE)
+    row["breakdown"] = read.breakdown(usage)
+    read.fields(read.object("config"), _CONFIG)
+    read.fields(read.object("metrics"), _METRICS)
+    read.fields(file, _FILE)
+    read.fields(read.object("metadata", file, "file_pages"), _FILE_METADATA)
+    row["file_count"], row["metadata"] = read.file_count(), read.metadata()
+    if kind is not None and kind.processor is not None:
+        read.fields(read.object(kind.processor), _PROCESSOR)
+        read.fields(read.object(f"{kind.processor}Version"), _PROCESSOR_VERSION)
+    if kind is not None and kind.object == "classify_run":
+        read.fields(read.object("output"), _OUTPUT)
+        read.fields(read.object("initialOutput"), _INITIAL_OUTPUT)
+        read.fields(read.object("reviewedOutput"), _REVIEWED_OUTPUT)
     return Flattened(row, read.problems)
 
 
@@ -158,6 +120,8 @@ def time_value(value: str) -> datetime:
     if len(value) < 19 or value[10] not in "Tt ":
         raise ValueError(value)
     parsed = datetime.fromisoformat(value.upper())
+    if parsed.tzinfo is UTC:
+        return parsed
     return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
 
 
@@ -172,26 +136,123 @@ def decimal_value(value: int | float | Decimal) -> Decimal:
     return rounded
 
 
-class _Reader:
-    """Takes typed values out of one payload and notes what was not of its type."""
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise ValueError(value)
+    return value if value.isascii() else text_value(value)
 
-    def __init__(self, payload: Mapping[str, Any]) -> None:
+
+def _time(value: Any) -> datetime:
+    if type(value) is not str:
+        raise ValueError(value)
+    return time_value(value)
+
+
+def _flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise ValueError(value)
+    return value
+
+
+def _decimal(value: Any) -> Decimal:
+    if type(value) not in (int, float, Decimal):
+        raise ValueError(value)
+    return decimal_value(value)
+
+
+def _integer(value: Any) -> int:
+    whole = int(_number(value))
+    if whole != value or not -_INT_BOUND <= whole < _INT_BOUND:
+        raise ValueError(value)
+    return whole
+
+
+def _rounded(value: Any) -> int:
+    return _integer(round(_number(value)))
+
+
+def _finite(value: Any) -> float:
+    number = float(_number(value))
+    if not math.isfinite(number):
+        raise ValueError(value)
+    return number
+
+
+def _number(value: Any) -> int | float:
+    if type(value) is int or type(value) is float:
+        return value
+    raise ValueError(value)
+
+
+_Fields = tuple[tuple[str, str, Callable[[Any], Any]], ...]
+"""Of one object of a payload: column, the field's name, and what makes the column's value of it, or raises ValueError
+(OverflowError too, as of an infinite number) where it is not of its type."""
+
+_PAYLOAD: _Fields = (
+    ("status", "status", _text),
+    ("failure_reason", "failureReason", _text),
+    ("failure_message", "failureMessage", _text),
+    ("created_at", "createdAt", _time),
+    ("updated_at", "updatedAt", _time),
+    ("initial_run_at", "initialRunAt", _time),
+    ("started_at", "startTime", _time),
+    ("ended_at", "endTime", _time),
+    ("reviewed_at", "reviewedAt", _time),
+    ("parse_run_id", "parseRunId", _text),
+    ("batch_id", "batchId", _text),
+    ("source", "source", _text),
+    ("source_id", "sourceId", _text),
+    ("reviewed", "reviewed", _flag),
+    ("edited", "edited", _flag),
+    ("risk_level", "riskLevel", _text),
+    ("dashboard_url", "dashboardUrl", _text),
+)
+_USAGE: _Fields = (("credits", "credits", _decimal), ("total_credits", "totalCredits", _decimal))
+_CONFIG: _Fields = (("base_processor", "baseProcessor", _text), ("base_version", "baseVersion", _text))
+_METRICS: _Fields = (("processing_ms", "processingTimeMs", _rounded), ("page_count", "pageCount", _integer))
+_FILE: _Fields = (
+    ("file_id", "id", _text),
+    ("file_name", "name", _text),
+    ("file_type", "type", _text),
+    ("file_created_at", "createdAt", _time),
+)
+_FILE_METADATA: _Fields = (("file_pages", "pageCount", _integer),)
+_PROCESSOR: _Fields = (("processor_id", "id", _text), ("processor_name", "name", _text))
+_PROCESSOR_VERSION: _Fields = (("processor_version_id", "id", _text), ("processor_version", "version", _text))
+_OUTPUT: _Fields = (("output_type", "type", _text), ("output_confidence", "confidence", _finite))
+_INITIAL_OUTPUT: _Fields = (("initial_output_type", "type", _text),)
+_REVIEWED_OUTPUT: _Fields = (("reviewed_output_type", "type", _text),)
+
+
+class _Reader:
+    """Takes typed values out of one payload into a row, and notes what was not of its type."""
+
+    def __init__(self, payload: Mapping[str, Any], row: Row) -> None:
         self.payload = payload
+        self.row = row
         self.problems: list[str] = []
 
-    def _value(
-        self, column: str, where: Mapping[str, Any], name: str, types: tuple[type, ...], make: Callable[[Any], Any]
-    ) -> Any:
+    def fields(self, where: Mapping[str, Any], fields: _Fields) -> None:
+        """Read the fields of one object into the row; a column stays null where there is no value of its type."""
+        row, get = self.row, where.get
+        for column, name, read in fields:
+            value = get(name)
+            if value is not None:
+                try:
+                    row[column] = read(value)
+                except (ValueError, OverflowError):
+                    self.problems.append(column)
+
+    def value(self, column: str, where: Mapping[str, Any], name: str, read: Callable[[Any], Any]) -> Any:
+        """Return one field's value, null where there is none of its type."""
         value = where.get(name)
         if value is None:
             return None
-        if type(value) in types:
-            try:
-                return make(value)
-            except (ValueError, OverflowError):
-                pass
-        self.problems.append(column)
-        return None
+        try:
+            return read(value)
+        except (ValueError, OverflowError):
+            self.problems.append(column)
+            return None
 
     def object(self, name: str, where: Mapping[str, Any] | None = None, column: str | None = None) -> Mapping[str, Any]:
         value = (self.payload if where is None else where).get(name)
@@ -201,31 +262,10 @@ class _Reader:
             self.problems.append(column or name)
         return {}
 
-    def text(self, column: str, where: Mapping[str, Any], name: str) -> Any:
-        return self._value(column, where, name, (str,), text_value)
-
     def unknown_kind(self) -> Any:
         if self.payload.get("object") is None:
             self.problems.append("kind")
-        return self.text("kind", self.payload, "object")
-
-    def flag(self, column: str, where: Mapping[str, Any], name: str) -> Any:
-        return self._value(column, where, name, (bool,), bool)
-
-    def time(self, column: str, where: Mapping[str, Any], name: str) -> Any:
-        return self._value(column, where, name, (str,), time_value)
-
-    def decimal(self, column: str, where: Mapping[str, Any], name: str) -> Any:
-        return self._value(column, where, name, (int, float, Decimal), decimal_value)
-
-    def integer(self, column: str, where: Mapping[str, Any], name: str) -> Any:
-        return self._value(column, where, name, (int, float), _integer_value)
-
-    def rounded(self, column: str, where: Mapping[str, Any], name: str) -> Any:
-        return self._value(column, where, name, (int, float), lambda value: _integer_value(round(value)))
-
-    def number(self, column: str, where: Mapping[str, Any], name: str) -> Any:
-        return self._value(column, where, name, (int, float), _finite_value)
+        return self.value("kind", self.payload, "object", _text)
 
     def files(self) -> list[Any] | None:
         files = self.payload.get("files")
@@ -275,9 +315,9 @@ class _Reader:
             self.problems.append("breakdown")
             charges = None
         return {
-            "object": self.text("breakdown", entry, "object"),
-            "id": self.text("breakdown", entry, "id"),
-            "credits": self.decimal("breakdown", entry, "credits"),
+            "object": self.value("breakdown", entry, "object", _text),
+            "id": self.value("breakdown", entry, "id", _text),
+            "credits": self.value("breakdown", entry, "credits", _decimal),
             "charges": None if charges is None else [self._charge(each) for each in charges if self._is_object(each)],
         }
 
@@ -287,10 +327,10 @@ class _Reader:
             self.problems.append("breakdown")
             pages = None
         return {
-            "product": self.text("breakdown", charge, "product"),
-            "unit": self.text("breakdown", charge, "unit"),
-            "quantity": self.decimal("breakdown", charge, "quantity"),
-            "credits": self.decimal("breakdown", charge, "credits"),
+            "product": self.value("breakdown", charge, "product", _text),
+            "unit": self.value("breakdown", charge, "unit", _text),
+            "quantity": self.value("breakdown", charge, "quantity", _decimal),
+            "credits": self.value("breakdown", charge, "credits", _decimal),
             "pages": pages,
         }
 
@@ -309,17 +349,3 @@ def _json_text(value: Mapping[str, Any]) -> str:
 
 def _is_page(value: Any) -> bool:
     return type(value) is int and -_INT_BOUND <= value < _INT_BOUND
-
-
-def _integer_value(value: float) -> int:
-    whole = int(value)
-    if whole != value or not -_INT_BOUND <= whole < _INT_BOUND:
-        raise ValueError(value)
-    return whole
-
-
-def _finite_value(value: float) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(value)
-    return number
