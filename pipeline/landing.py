@@ -21,20 +21,19 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import durable
+from pipeline import durable, holding
 from pipeline.deletion import mark_deleted
 from pipeline.erased import read_erased
 from pipeline.errors import DiskError
 from pipeline.flatten import Row
-from pipeline.kinds import KINDS
-from pipeline.lake import UNKNOWN_DAY, LakeFiles, Move, UnlandedLog
+from pipeline.lake import LakeFiles, Move, UnlandedLog
 from pipeline.merge import day_of, merge_rows, same_content
 from pipeline.schema import DEAD_LETTERS_SCHEMA, RUNS_FILE_SCHEMA
 from pipeline.staging import Landing, Staging
 
-_DATED_KINDS = [kind.object for kind in KINDS if kind.carries.get("createdAt") == "both"]
 LOGGED_LANDS_NEXT = "what had been logged lands with the next command, once this is mended"
 _MERGE_ROWS = 2_000
+_SEARCH_ROWS = 50_000
 _DUCKDB = {"memory_limit": "32MB", "threads": "1"}
 """Finding the runs of more than one day among 600,000 takes 75 MB so; with 128 MB and two threads 128, no faster."""
 
@@ -137,12 +136,13 @@ class _Rewriting:
         """Return the merged rows of such runs by their day, and the moves that this makes of old rows."""
         self.con.execute("CREATE TEMP TABLE movers (run_id VARCHAR)")
         self.con.execute("INSERT INTO movers SELECT run_id FROM staged GROUP BY run_id HAVING min(_day) <> max(_day)")
-        self._create_stored_view()
+        self._see_stored("SELECT DISTINCT run_id, _day FROM staged")
         self.con.execute(
             "INSERT INTO movers SELECT DISTINCT run_id FROM stored "
             "JOIN (SELECT DISTINCT run_id, _day FROM staged) AS staged USING (run_id) "
             "WHERE stored._day <> staged._day AND run_id NOT IN (FROM movers)"
         )
+        self._see_stored("SELECT run_id, NULL::VARCHAR AS _day FROM movers")
         self._movers = self._movers_by_day("staged")
         staged = self._rows_of(self._movers, self.staging.read_day)
         stored = self._rows_of(self._movers_by_day("stored"), self.lake.read_day)
@@ -170,35 +170,22 @@ class _Rewriting:
                 rows[row["run_id"]].append((day, row))
         return rows
 
-    def _create_stored_view(self) -> None:
-        """Make the view `stored` of the lake's run IDs and their days, as far as staged runs may be there."""
-        paths = [str(self.lake.day_path(day)) for day in self._days_to_search()]
+    def _see_stored(self, query: str) -> None:
+        """Make the view `stored` of run IDs and their days, of all days whose files may hold a run that is asked for,
+        but not the day under which it is expected (`_day`, null where under none).
+        """
+        wanted = holding.Wanted()
+        for batch in self.con.sql(query).to_arrow_reader(_SEARCH_ROWS):
+            wanted.add(batch["run_id"].to_pylist(), batch["_day"].to_pylist())
+        paths = [str(self.lake.day_path(day)) for day in self.lake.days_of(wanted)]
         if not paths:
-            self.con.execute("CREATE TEMP VIEW stored AS SELECT NULL::VARCHAR AS run_id, NULL AS _day WHERE false")
+            none = "SELECT NULL::VARCHAR AS run_id, NULL::VARCHAR AS _day WHERE false"
+            self.con.execute(f"CREATE OR REPLACE TEMP VIEW stored AS {none}")
             return
         relation = self.con.read_parquet(paths, filename=True, hive_partitioning=False)
-        relation.project("run_id, regexp_extract(filename, 'day=([^/\\\\]+)', 1) AS _day").create_view("stored")
-
-    def _days_to_search(self) -> list[str]:
-        """Return the lake's days in which a staged run may have its row.
-
-        A kind whose every payload tells the time of creation has its runs there, or where an odd payload without it put
-        them, which is noted. For the other kinds it is all days.
-        """
-        known = set(self.lake.days())
-        self.con.register("dated", pa.table({"kind": _DATED_KINDS}))
-        odd_days = set(self.lake.read_odd_days())
-        found_odd = self.con.sql(
-            "SELECT DISTINCT _day FROM staged SEMI JOIN dated USING (kind) WHERE created_at IS NULL"
+        relation.project("run_id, regexp_extract(filename, 'day=([^/\\\\]+)', 1) AS _day").create_view(
+            "stored", replace=True
         )
-        self.lake.write_odd_days(odd_days | {day for (day,) in found_odd.fetchall()})
-        if self.replace or self.con.sql("SELECT 1 FROM staged ANTI JOIN dated USING (kind) LIMIT 1").fetchall():
-            return sorted(known)
-        found = self.con.sql(
-            "SELECT DISTINCT strftime(time AT TIME ZONE 'UTC', '%Y-%m-%d') "
-            "FROM (SELECT unnest([created_at, initial_run_at, file_created_at]) AS time FROM staged)"
-        ).fetchall()
-        return sorted(known & ({day for (day,) in found} | odd_days | {UNKNOWN_DAY}))
 
     def _merged(self, staged: list[Row], stored: list[Row]) -> Row:
         if self.replace:
