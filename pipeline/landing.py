@@ -28,6 +28,7 @@ from pipeline.errors import DiskError
 from pipeline.flatten import Row
 from pipeline.lake import LakeFiles, Move, UnlandedLog
 from pipeline.merge import day_of, merge_rows, same_content
+from pipeline.merge_tables import is_same_content, is_same_row, merge_runs
 from pipeline.schema import DEAD_LETTERS_SCHEMA, RUNS_FILE_SCHEMA
 from pipeline.staging import Landing, Staging
 
@@ -205,42 +206,54 @@ class _Rewriting:
         """Replace a day's file by what it had, the staged rows and the rows of movers; not if nothing changes."""
         existing = self.lake.read_day(day)
         repeated = _repeated_ids(incoming)
-        clashing = pc.or_(
-            _is_among(incoming, repeated), pc.is_in(incoming["run_id"], value_set=existing["run_id"].combine_chunks())
-        )
+        clashing = pc.or_(_is_among(incoming, repeated), pc.is_in(incoming["run_id"], value_set=_ids(existing)))
         fresh = incoming.filter(pc.invert(clashing))
         self.landed += len(fresh)
-        replaced: set[str] = {row["run_id"] for row in added}
-        merged_tables = [_rows_table(added)]
+        merge = self._merged_anew if self.replace else self._merged_at_once
+        parts = [_rows_table(added)]
         changed = bool(added) or len(fresh) > 0
         for staged, stored in _clashes(incoming.filter(clashing), existing):
-            rows = []
-            for run_id, staged_rows in staged.items():
-                before = stored.get(run_id, [])
-                merged = self._merged(staged_rows, before)
-                changed = changed or before != [merged]
-                replaced.add(run_id)
-                rows.append(merged)
-            merged_tables.append(_rows_table(rows))
+            merged, is_changed = merge(staged, stored)
+            parts.append(merged)
+            changed = changed or is_changed
         if changed:
-            kept = existing.filter(pc.invert(_is_among(existing, replaced)))
-            self.lake.write_day(day, pa.concat_tables([kept, fresh, *merged_tables]))
+            replaced = pa.concat_tables(parts)
+            kept = existing.filter(pc.invert(pc.is_in(existing["run_id"], value_set=_ids(replaced))))
+            self.lake.write_day(day, pa.concat_tables([kept, fresh, replaced]))
+
+    def _merged_at_once(self, staged: pa.Table, stored: pa.Table) -> tuple[pa.Table, bool]:
+        """Return the rows that runs come to, and whether they are others than those stored."""
+        before, merged = merge_runs(stored), merge_runs(pa.concat_tables([staged, stored]))
+        after = merged.take(pc.index_in(before["run_id"], value_set=_ids(merged)))
+        unchanged = int(is_same_content(after, before).sum())
+        self.unchanged += unchanged
+        self.landed += len(merged) - unchanged
+        is_changed = len(merged) != len(stored) or not is_same_row(after, before).all()
+        return merged, is_changed
+
+    def _merged_anew(self, staged: pa.Table, stored: pa.Table) -> tuple[pa.Table, bool]:
+        """Return that of rows that are made anew, one by one."""
+        before, rows, is_changed = _rows_by_id(stored), [], False
+        for run_id, staged_rows in _rows_by_id(staged).items():
+            rows.append(self._merged(staged_rows, before[run_id]))
+            is_changed = is_changed or before[run_id] != rows[-1:]
+        return _rows_table(rows), is_changed
 
 
 def _repeated_ids(table: pa.Table) -> list[str]:
-    counts = pc.value_counts(table["run_id"].combine_chunks())
+    counts = pc.value_counts(_ids(table))
     repeated: list[str] = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
     return repeated
 
 
-def _clashes(incoming: pa.Table, existing: pa.Table) -> Iterator[tuple[dict[str, list[Row]], dict[str, list[Row]]]]:
-    """Yield the rows, by ID, of runs that came more than once or are there already, a bounded number at a time."""
+def _clashes(incoming: pa.Table, existing: pa.Table) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Yield the rows of runs that came more than once or are there already, those of a bounded number at a time."""
     run_ids = pc.unique(incoming["run_id"]).sort()
     for start in range(0, len(run_ids), _MERGE_ROWS):
         part = run_ids.slice(start, _MERGE_ROWS)
         yield (
-            _rows_by_id(incoming.filter(pc.is_in(incoming["run_id"], value_set=part))),
-            _rows_by_id(existing.filter(pc.is_in(existing["run_id"], value_set=part))),
+            incoming.filter(pc.is_in(incoming["run_id"], value_set=part)),
+            existing.filter(pc.is_in(existing["run_id"], value_set=part)),
         )
 
 
@@ -249,6 +262,10 @@ def _rows_by_id(table: pa.Table) -> dict[str, list[Row]]:
     for row in table.to_pylist():
         rows[row["run_id"]].append(row)
     return rows
+
+
+def _ids(table: pa.Table) -> pa.Array:
+    return table["run_id"].combine_chunks()
 
 
 def _rows_table(rows: list[Row]) -> pa.Table:

@@ -72,6 +72,24 @@ def merge_tables(one: pa.Table, other: pa.Table) -> pa.Table:
     return _with_rows(merged, tied, _merged_rows(one.take(tied), other.take(tied))) if len(tied) else merged
 
 
+def merge_runs(table: pa.Table) -> pa.Table:
+    """Return one row a run, by ID, of a table that may have several rows of a run."""
+    table = table.sort_by("run_id")
+    run_ids = table["run_id"].combine_chunks()
+    is_first = np.ones(len(table), bool)
+    is_first[1:] = _flags(pc.not_equal(run_ids[1:], run_ids[:-1]))
+    if is_first.all():
+        return table
+    starts = np.flatnonzero(is_first)
+    counts = np.diff(np.append(starts, len(table)))
+    merged = table.take(pa.array(starts))
+    for number in range(1, int(counts.max())):
+        places = np.flatnonzero(counts > number)
+        rows = merge_tables(table.take(pa.array(starts[places] + number)), merged.take(pa.array(places)))
+        merged = _with_rows(merged, places, rows)
+    return merged
+
+
 def is_same_content(one: pa.Table, other: pa.Table) -> Flags:
     """Tell, row by row, what `merge.same_content` does."""
     return _is_same(one, other, CONTENT)

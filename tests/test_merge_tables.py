@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.merge import merge_rows, same_content
-from pipeline.merge_tables import is_same_content, is_same_row, merge_tables
+from pipeline.merge_tables import is_same_content, is_same_row, merge_runs, merge_tables
 from pipeline.schema import RUNS_FILE_SCHEMA, SOURCES
 from tests.test_merge import Row, at, payload_row, payload_rows, some_rows
 
@@ -43,6 +43,18 @@ def test_rows_merged_one_after_the_other_come_to_the_one_row(rows: list[Row]) ->
     for row in rows[1:]:
         merged = merge_tables(table_of([row]), merged)
     assert merged.to_pylist() == [merge_rows(table_of(rows).to_pylist())]
+
+
+@settings(max_examples=100, deadline=None)
+@given(rows=st.lists(payload_rows, max_size=8), data=st.data())
+def test_several_rows_of_several_runs_come_to_one_row_each(rows: list[Row], data: st.DataObject) -> None:
+    run_ids = data.draw(st.lists(st.sampled_from(["clr_3", "clr_1", "clr_2"]), min_size=len(rows), max_size=len(rows)))
+    rows = [{**row, "run_id": run_id} for row, run_id in zip(rows, run_ids, strict=True)]
+    by_run = {run_id: [row for row in rows if row["run_id"] == run_id] for run_id in sorted(set(run_ids))}
+    assert merge_runs(table_of(rows)).to_pylist() == [
+        merge_rows(table_of(its).to_pylist()) if len(its) > 1 else table_of(its).to_pylist()[0]
+        for its in by_run.values()
+    ]
 
 
 @settings(max_examples=200, deadline=None)
