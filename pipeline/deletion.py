@@ -13,6 +13,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import holding
 from pipeline.kinds import KINDS
 from pipeline.lake import LakeFiles
 from pipeline.schema import TIME
@@ -44,9 +45,12 @@ def mark_deleted(lake: LakeFiles, con: duckdb.DuckDBPyConnection) -> None:
     Stands on the views `letters` (the lake's dead letters), `staged` and `failures` (what is being landed), and on the
     files being as the landing left them.
     """
-    con.register("missing", con.sql(_MISSING, params={"purged": _PURGED_KINDS}).to_arrow_table())
-    paths = lake.day_paths()
-    if not paths or not con.sql("FROM missing LIMIT 1").fetchall():
+    missing = con.sql(_MISSING, params={"purged": _PURGED_KINDS}).to_arrow_table()
+    con.register("missing", missing)
+    wanted = holding.Wanted()
+    wanted.add(missing["run_id"].to_pylist(), [None] * len(missing))
+    paths = [str(lake.day_path(day)) for day in lake.days_of(wanted)]
+    if not paths:
         con.execute("CREATE TEMP VIEW gone AS SELECT NULL::VARCHAR AS run_id WHERE false")
         return
     con.read_parquet(paths, filename=True, hive_partitioning=False).create_view("landed")

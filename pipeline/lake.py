@@ -7,7 +7,6 @@
     LAKE/moving.json                        only while runs change their day: which, from where, to where
     LAKE/lake.json                          the schema version that all day files have, as JSON
     LAKE/erased.json                        only if needed: what is gone for good, so that nothing brings it back
-    LAKE/odd_days.json                      only if needed: days of runs whose creation time should be known and is not
 
 A file is only ever replaced as a whole, and holds a checksum of itself (see `sealed`). Writers hold the lock; readers
 need none.
@@ -29,7 +28,7 @@ import filelock
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import durable, raw, sealed
+from pipeline import durable, holding, raw, sealed
 from pipeline.errors import LakeDamagedError, LakeError, LakeLockedError, NewerLakeError, UsageError
 from pipeline.schema import (
     DEAD_LETTERS_SCHEMA,
@@ -79,7 +78,6 @@ class LakeFiles:
         self.loads_folder = self.folder / "loads"
         self.dead_letters_path = self.folder / "dead_letters.parquet"
         self.moving_path = self.folder / "moving.json"
-        self.odd_days_path = self.folder / "odd_days.json"
         self.erased_path = self.folder / "erased.json"
         self.version_path = self.folder / "lake.json"
 
@@ -190,6 +188,10 @@ class LakeFiles:
         """Return the paths of all days' files."""
         return [str(self.day_path(day)) for day in self.days()]
 
+    def days_of(self, wanted: holding.Wanted) -> list[str]:
+        """Return the days whose files may hold one of the runs looked for, where it is not expected."""
+        return list(wanted.iter_days((day, self.day_path(day)) for day in self.days()))
+
     def days_changed_since(self, time: datetime) -> list[str]:
         """Return the days whose files were replaced at that time or later, by this machine's clock."""
         return [day for day in self.days() if self.day_path(day).stat().st_mtime >= time.timestamp()]
@@ -204,7 +206,8 @@ class LakeFiles:
     def write_day(self, day: str, table: pa.Table) -> None:
         """Replace a day's file. It stays where it became empty: a query may have it in its list of files."""
         table = table.cast(RUNS_FILE_SCHEMA).sort_by("run_id")
-        durable.write_file(self.day_path(day), sealed.parquet_bytes(table))
+        head = holding.head_bytes(table["run_id"])
+        durable.write_file(self.day_path(day), sealed.parquet_bytes(table, head=head))
 
     def remove_day(self, day: str) -> None:
         """Remove a day's file and folder. No reader may have it in its list any more: empty it long before."""
@@ -325,25 +328,7 @@ class LakeFiles:
                 found.append(UnlandedLog(path, load_id, offset))
         return found
 
-    # Runs that change their day, or may stand under another than their kind's runs do
-
-    def read_odd_days(self) -> list[str]:
-        """Return the days that may hold runs without a creation time of kinds whose payloads always tell it."""
-        try:
-            note = sealed.read_note(self.odd_days_path, is_of_other_version=_is_list)
-        except FileNotFoundError:
-            return []
-        return [str(day) for day in (note if _is_list(note) else note["days"])]
-
-    def write_odd_days(self, days: set[str]) -> None:
-        """Note such days, before their runs are written."""
-        if sorted(days) != self.read_odd_days():
-            self.set_odd_days(sorted(days))
-
-    def set_odd_days(self, days: list[str]) -> None:
-        """Note them, whatever was noted before; none leaves it as it is."""
-        if days:
-            durable.write_file(self.odd_days_path, sealed.note_bytes({"days": days}))
+    # Runs that change their day
 
     def read_moves(self) -> list[Move]:
         """Return the moves under way; empty but for the moment of one, or after a crash in it."""

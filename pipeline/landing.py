@@ -21,20 +21,20 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import durable
+from pipeline import durable, holding
 from pipeline.deletion import mark_deleted
 from pipeline.erased import read_erased
 from pipeline.errors import DiskError
 from pipeline.flatten import Row
-from pipeline.kinds import KINDS
-from pipeline.lake import UNKNOWN_DAY, LakeFiles, Move, UnlandedLog
+from pipeline.lake import LakeFiles, Move, UnlandedLog
 from pipeline.merge import day_of, merge_rows, same_content
+from pipeline.merge_tables import is_same_content, is_same_row, merge_runs
 from pipeline.schema import DEAD_LETTERS_SCHEMA, RUNS_FILE_SCHEMA
 from pipeline.staging import Landing, Staging
 
-_DATED_KINDS = [kind.object for kind in KINDS if kind.carries.get("createdAt") == "both"]
 LOGGED_LANDS_NEXT = "what had been logged lands with the next command, once this is mended"
 _MERGE_ROWS = 2_000
+_SEARCH_ROWS = 50_000
 _DUCKDB = {"memory_limit": "32MB", "threads": "1"}
 """Finding the runs of more than one day among 600,000 takes 75 MB so; with 128 MB and two threads 128, no faster."""
 
@@ -137,12 +137,13 @@ class _Rewriting:
         """Return the merged rows of such runs by their day, and the moves that this makes of old rows."""
         self.con.execute("CREATE TEMP TABLE movers (run_id VARCHAR)")
         self.con.execute("INSERT INTO movers SELECT run_id FROM staged GROUP BY run_id HAVING min(_day) <> max(_day)")
-        self._create_stored_view()
+        self._see_stored("SELECT DISTINCT run_id, _day FROM staged")
         self.con.execute(
             "INSERT INTO movers SELECT DISTINCT run_id FROM stored "
             "JOIN (SELECT DISTINCT run_id, _day FROM staged) AS staged USING (run_id) "
             "WHERE stored._day <> staged._day AND run_id NOT IN (FROM movers)"
         )
+        self._see_stored("SELECT run_id, NULL::VARCHAR AS _day FROM movers")
         self._movers = self._movers_by_day("staged")
         staged = self._rows_of(self._movers, self.staging.read_day)
         stored = self._rows_of(self._movers_by_day("stored"), self.lake.read_day)
@@ -170,35 +171,22 @@ class _Rewriting:
                 rows[row["run_id"]].append((day, row))
         return rows
 
-    def _create_stored_view(self) -> None:
-        """Make the view `stored` of the lake's run IDs and their days, as far as staged runs may be there."""
-        paths = [str(self.lake.day_path(day)) for day in self._days_to_search()]
+    def _see_stored(self, query: str) -> None:
+        """Make the view `stored` of run IDs and their days, of all days whose files may hold a run that is asked for,
+        but not the day under which it is expected (`_day`, null where under none).
+        """
+        wanted = holding.Wanted()
+        for batch in self.con.sql(query).to_arrow_reader(_SEARCH_ROWS):
+            wanted.add(batch["run_id"].to_pylist(), batch["_day"].to_pylist())
+        paths = [str(self.lake.day_path(day)) for day in self.lake.days_of(wanted)]
         if not paths:
-            self.con.execute("CREATE TEMP VIEW stored AS SELECT NULL::VARCHAR AS run_id, NULL AS _day WHERE false")
+            none = "SELECT NULL::VARCHAR AS run_id, NULL::VARCHAR AS _day WHERE false"
+            self.con.execute(f"CREATE OR REPLACE TEMP VIEW stored AS {none}")
             return
         relation = self.con.read_parquet(paths, filename=True, hive_partitioning=False)
-        relation.project("run_id, regexp_extract(filename, 'day=([^/\\\\]+)', 1) AS _day").create_view("stored")
-
-    def _days_to_search(self) -> list[str]:
-        """Return the lake's days in which a staged run may have its row.
-
-        A kind whose every payload tells the time of creation has its runs there, or where an odd payload without it put
-        them, which is noted. For the other kinds it is all days.
-        """
-        known = set(self.lake.days())
-        self.con.register("dated", pa.table({"kind": _DATED_KINDS}))
-        odd_days = set(self.lake.read_odd_days())
-        found_odd = self.con.sql(
-            "SELECT DISTINCT _day FROM staged SEMI JOIN dated USING (kind) WHERE created_at IS NULL"
+        relation.project("run_id, regexp_extract(filename, 'day=([^/\\\\]+)', 1) AS _day").create_view(
+            "stored", replace=True
         )
-        self.lake.write_odd_days(odd_days | {day for (day,) in found_odd.fetchall()})
-        if self.replace or self.con.sql("SELECT 1 FROM staged ANTI JOIN dated USING (kind) LIMIT 1").fetchall():
-            return sorted(known)
-        found = self.con.sql(
-            "SELECT DISTINCT strftime(time AT TIME ZONE 'UTC', '%Y-%m-%d') "
-            "FROM (SELECT unnest([created_at, initial_run_at, file_created_at]) AS time FROM staged)"
-        ).fetchall()
-        return sorted(known & ({day for (day,) in found} | odd_days | {UNKNOWN_DAY}))
 
     def _merged(self, staged: list[Row], stored: list[Row]) -> Row:
         if self.replace:
@@ -218,42 +206,54 @@ class _Rewriting:
         """Replace a day's file by what it had, the staged rows and the rows of movers; not if nothing changes."""
         existing = self.lake.read_day(day)
         repeated = _repeated_ids(incoming)
-        clashing = pc.or_(
-            _is_among(incoming, repeated), pc.is_in(incoming["run_id"], value_set=existing["run_id"].combine_chunks())
-        )
+        clashing = pc.or_(_is_among(incoming, repeated), pc.is_in(incoming["run_id"], value_set=_ids(existing)))
         fresh = incoming.filter(pc.invert(clashing))
         self.landed += len(fresh)
-        replaced: set[str] = {row["run_id"] for row in added}
-        merged_tables = [_rows_table(added)]
+        merge = self._merged_anew if self.replace else self._merged_at_once
+        parts = [_rows_table(added)]
         changed = bool(added) or len(fresh) > 0
         for staged, stored in _clashes(incoming.filter(clashing), existing):
-            rows = []
-            for run_id, staged_rows in staged.items():
-                before = stored.get(run_id, [])
-                merged = self._merged(staged_rows, before)
-                changed = changed or before != [merged]
-                replaced.add(run_id)
-                rows.append(merged)
-            merged_tables.append(_rows_table(rows))
+            merged, is_changed = merge(staged, stored)
+            parts.append(merged)
+            changed = changed or is_changed
         if changed:
-            kept = existing.filter(pc.invert(_is_among(existing, replaced)))
-            self.lake.write_day(day, pa.concat_tables([kept, fresh, *merged_tables]))
+            replaced = pa.concat_tables(parts)
+            kept = existing.filter(pc.invert(pc.is_in(existing["run_id"], value_set=_ids(replaced))))
+            self.lake.write_day(day, pa.concat_tables([kept, fresh, replaced]))
+
+    def _merged_at_once(self, staged: pa.Table, stored: pa.Table) -> tuple[pa.Table, bool]:
+        """Return the rows that runs come to, and whether they are others than those stored."""
+        before, merged = merge_runs(stored), merge_runs(pa.concat_tables([staged, stored]))
+        after = merged.take(pc.index_in(before["run_id"], value_set=_ids(merged)))
+        unchanged = int(is_same_content(after, before).sum())
+        self.unchanged += unchanged
+        self.landed += len(merged) - unchanged
+        is_changed = len(merged) != len(stored) or not is_same_row(after, before).all()
+        return merged, is_changed
+
+    def _merged_anew(self, staged: pa.Table, stored: pa.Table) -> tuple[pa.Table, bool]:
+        """Return that of rows that are made anew, one by one."""
+        before, rows, is_changed = _rows_by_id(stored), [], False
+        for run_id, staged_rows in _rows_by_id(staged).items():
+            rows.append(self._merged(staged_rows, before[run_id]))
+            is_changed = is_changed or before[run_id] != rows[-1:]
+        return _rows_table(rows), is_changed
 
 
 def _repeated_ids(table: pa.Table) -> list[str]:
-    counts = pc.value_counts(table["run_id"].combine_chunks())
+    counts = pc.value_counts(_ids(table))
     repeated: list[str] = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
     return repeated
 
 
-def _clashes(incoming: pa.Table, existing: pa.Table) -> Iterator[tuple[dict[str, list[Row]], dict[str, list[Row]]]]:
-    """Yield the rows, by ID, of runs that came more than once or are there already, a bounded number at a time."""
+def _clashes(incoming: pa.Table, existing: pa.Table) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Yield the rows of runs that came more than once or are there already, those of a bounded number at a time."""
     run_ids = pc.unique(incoming["run_id"]).sort()
     for start in range(0, len(run_ids), _MERGE_ROWS):
         part = run_ids.slice(start, _MERGE_ROWS)
         yield (
-            _rows_by_id(incoming.filter(pc.is_in(incoming["run_id"], value_set=part))),
-            _rows_by_id(existing.filter(pc.is_in(existing["run_id"], value_set=part))),
+            incoming.filter(pc.is_in(incoming["run_id"], value_set=part)),
+            existing.filter(pc.is_in(existing["run_id"], value_set=part)),
         )
 
 
@@ -262,6 +262,10 @@ def _rows_by_id(table: pa.Table) -> dict[str, list[Row]]:
     for row in table.to_pylist():
         rows[row["run_id"]].append(row)
     return rows
+
+
+def _ids(table: pa.Table) -> pa.Array:
+    return table["run_id"].combine_chunks()
 
 
 def _rows_table(rows: list[Row]) -> pa.Table:

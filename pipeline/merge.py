@@ -28,11 +28,11 @@ _MICROSECOND = timedelta(microseconds=1)
 _OF_ALL_PAYLOADS = frozenset({"run_id", "fetched_at", "deleted_at", "load_id"})
 """Not registers: the ID is the same in all, the others are the latest of all."""
 
-_REGISTERS = tuple(column for column in RUN_COLUMNS if column not in _OF_ALL_PAYLOADS)
-_CONTENT = tuple(column for column in RUN_COLUMNS if column not in ("fetched_at", "load_id"))
+REGISTERS = tuple(column for column in RUN_COLUMNS if column not in _OF_ALL_PAYLOADS)
+CONTENT = tuple(column for column in RUN_COLUMNS if column not in ("fetched_at", "load_id"))
 
-_RULES_OUT_FAILURE = frozenset({"PENDING", "PROCESSING", "PROCESSED", "NEEDS_REVIEW"})
-_RULES_OUT_END = frozenset({"PENDING", "PROCESSING"})
+RULES_OUT_FAILURE = frozenset({"PENDING", "PROCESSING", "PROCESSED", "NEEDS_REVIEW"})
+RULES_OUT_END = frozenset({"PENDING", "PROCESSING"})
 
 
 def merge_rows(rows: Iterable[Row], *, made_before: Row | None = None) -> Row:
@@ -65,7 +65,7 @@ def merge_rows(rows: Iterable[Row], *, made_before: Row | None = None) -> Row:
 
 def same_content(one: Row, other: Row) -> bool:
     """Tell whether two rows say the same of a run, whenever and by whichever load that was received."""
-    return all(one[column] == other[column] for column in _CONTENT)
+    return all(one[column] == other[column] for column in CONTENT)
 
 
 def day_of(row: Row) -> str:
@@ -93,13 +93,13 @@ def read_clocks(row: Row) -> dict[str, Clock]:
 
 
 def _asserted(row: Row) -> list[str]:
-    asserted = [column for column in _REGISTERS if row[column] is not None]
+    asserted = [column for column in REGISTERS if row[column] is not None]
     status = row["status"]
     if not row["is_detail"]:
         asserted.remove("is_detail")
-    if status in _RULES_OUT_FAILURE:
+    if status in RULES_OUT_FAILURE:
         asserted += [column for column in ("failure_reason", "failure_message") if row[column] is None]
-    if status in _RULES_OUT_END and row["ended_at"] is None:
+    if status in RULES_OUT_END and row["ended_at"] is None:
         asserted.append("ended_at")
     return asserted
 
@@ -132,7 +132,7 @@ def _written_clocks(merged: Row, clocks: dict[str, Clock]) -> str | None:
     if clocks == read_clocks(plain):
         return None
     columns_by_clock: dict[Clock, list[str]] = {}
-    for column in _REGISTERS:
+    for column in REGISTERS:
         if column in clocks:
             columns_by_clock.setdefault(clocks[column], []).append(column)
     newest_first = sorted(columns_by_clock.items(), reverse=True)

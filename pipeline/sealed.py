@@ -35,10 +35,14 @@ UNREADABLE = (pa.ArrowException, ValueError, OverflowError, MemoryError, OSError
 """What pyarrow raises of bytes that are no Parquet file, or a damaged one."""
 
 
-def parquet_bytes(table: pa.Table) -> memoryview:
-    """Return a table as a Parquet file with checksums: of each page, and of the whole."""
+def parquet_bytes(table: pa.Table, *, head: bytes = b"") -> memoryview:
+    """Return a table as a Parquet file with checksums: of each page, and of the whole.
+
+    A `head` stands before the first page, where readers pass it by (see `holding`).
+    """
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, table.schema, compression="zstd", write_page_checksum=True) as writer:
+        sink.write(head)
         writer.write_table(table, row_group_size=131_072)
         writer.add_key_value_metadata({"pipeline_schema": str(SCHEMA_VERSION), "pipeline_sha256": _ZEROS.decode()})
     return _sealed(bytearray(sink.getvalue()), _IN_PARQUET)

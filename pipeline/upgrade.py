@@ -46,7 +46,7 @@ def _rewrite(lake: LakeFiles, tell: Callable[[str], None]) -> None:
         durable.write_file(path, sealed.parquet_bytes(pa.Table.from_pylist(rows, schema=LOADS_SCHEMA)))
     if lake.dead_letters_path.exists():
         lake.write_dead_letters(lake.read_dead_letters())
-    lake.set_odd_days(lake.read_odd_days())
+    durable.remove_file(lake.folder / "odd_days.json")  # what it told, the day files tell now
     lake.write_moves(lake.read_moves())
     seal_states(lake)
     shutil.rmtree(lake.folder / "ledger", ignore_errors=True)  # it was of the files as they were

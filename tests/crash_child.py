@@ -52,7 +52,6 @@ PLACES: dict[str, tuple[Any, str]] = {
     "settle dead letters": (landing, "_settle_dead_letters"),
     "mark what is gone": (deletion, "mark_deleted"),
     "note moves": (LakeFiles, "write_moves"),
-    "note odd days": (LakeFiles, "write_odd_days"),
     "finish moves": (landing, "finish_moves"),
     "recover a log": (loads, "_recover_one"),
     "note a sync's state": (sync_state.SyncFiles, "_write"),

@@ -31,12 +31,12 @@ from tests.worlds import ERAS, make_squeezed_world
 LAKES = Path(__file__).parent / "lakes"
 NOW = NOON + timedelta(days=1)
 KINDS = {
-    "runs/", "raw/", "loads/", "dead_letters.parquet", "lake.json", "odd_days.json", "erased.json", "sync/",
+    "runs/", "raw/", "loads/", "dead_letters.parquet", "lake.json", "erased.json", "sync/",
     "ledger/day", "ledger/manifest.json",
 }  # fmt: skip
 """How the names of each kind of file begin."""
 TOGETHER = (
-    ("runs/", "loads/", "dead_letters.parquet", "odd_days.json", "sync/", "ledger/manifest.json"),
+    ("runs/", "loads/", "dead_letters.parquet", "sync/", "ledger/manifest.json"),
     ("raw/", "lake.json", "erased.json", "ledger/day"),
 )
 """Kinds that may be damaged at once, so that fewer checks do: the damage of none of them hides that of another."""

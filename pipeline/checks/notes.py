@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pipeline import sealed, sync_state
 from pipeline.erased import read_erased
 from pipeline.errors import LakeDamagedError, NewerLakeError
-from pipeline.lake import UNKNOWN_DAY, LakeFiles
+from pipeline.lake import LakeFiles
 from pipeline.ledger import LedgerFiles, is_of_other_version
 
 
 def note_paths(lake: LakeFiles) -> list[Path]:
     """Return the notes that the lake has, but for the ledger's, which is beside it."""
-    own = [lake.version_path, lake.moving_path, lake.odd_days_path]
+    own = [lake.version_path, lake.moving_path]
     return [path for path in own if path.exists()] + sync_state.state_paths(lake)
 
 
@@ -25,7 +24,6 @@ def iter_damaged(lake: LakeFiles) -> Iterator[tuple[Path, str]]:
     readers: dict[Path, Callable[[], object]] = {
         lake.version_path: lake.is_current,
         lake.moving_path: lake.read_moves,
-        lake.odd_days_path: lambda: _days(lake.read_odd_days()),
     }
     for path in note_paths(lake):
         try:
@@ -34,12 +32,6 @@ def iter_damaged(lake: LakeFiles) -> Iterator[tuple[Path, str]]:
             continue
         except (LakeDamagedError, ValueError, TypeError, KeyError, AttributeError) as error:
             yield path, sealed.one_line(error.__cause__ if error.__cause__ else error)
-
-
-def _days(days: list[str]) -> None:
-    for day in days:
-        if day != UNKNOWN_DAY:
-            datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC)
 
 
 def refuse_newer(lake: LakeFiles) -> None:
