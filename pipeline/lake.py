@@ -27,7 +27,6 @@ from typing import Any, TypeVar
 
 import filelock
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline import durable, raw, sealed
 from pipeline.errors import LakeDamagedError, LakeError, LakeLockedError, NewerLakeError, UsageError
@@ -224,6 +223,8 @@ class LakeFiles:
 
         Where as much of the log had landed before the checksum stays, unless a new log takes the place of what it was.
         """
+        import pyarrow.compute as pc  # here, since `pipeline status` does without its 50 ms
+
         load_id = row["load_id"]
         path = self.loads_folder / f"{load_id[:4]}-{load_id[4:6]}.parquet"
         others = sealed.read_table(path, LOADS_SCHEMA)
@@ -316,7 +317,8 @@ class LakeFiles:
             return []
         loads = self.read_loads()
         landed = dict(zip(loads["load_id"].to_pylist(), loads["raw_bytes"].to_pylist(), strict=True))
-        running = set(loads.filter(pc.equal(loads["state"], "running"))["load_id"].to_pylist())
+        states = zip(loads["load_id"].to_pylist(), loads["state"].to_pylist(), strict=True)
+        running = {load_id for load_id, state in states if state == "running"}
         found = []
         for path in logs:
             load_id = path.name.removesuffix(raw.SUFFIX)
