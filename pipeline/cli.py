@@ -29,8 +29,28 @@ exit codes: 0 all landed; 1 it could not run; 2 wrong usage; 3 some runs did not
 """
 
 
+_NOT_FOUND_HERE = ("pandas", "numpy", "httpx._main")
+"""What others import if they can, and no command needs: pyarrow numpy at once, and pandas at the first value that it
+makes or reads; httpx a command line of its own, with all that this takes. Together that is half as long again as what a
+command does need, and 50 MB for as long as the process lives."""
+
+
+class _Finder:
+    """Says of these modules that they are not there; all three are optional to whoever imports them."""
+
+    @staticmethod
+    def find_spec(name: str, _path: object, _target: object = None) -> None:
+        if name in _NOT_FOUND_HERE:
+            raise ModuleNotFoundError(f"the command line does without {name}", name=name)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code (see the epilogue of `pipeline --help`)."""
+    """Run one command and return its exit code (see the epilogue of `pipeline --help`).
+
+    Without `argv` it is the process's own command, and keeps from it what no command needs.
+    """
+    if argv is None:
+        sys.meta_path.insert(0, _Finder)
     # Arrow's own allocator keeps what a landing has used: 65 MB more at its peak, and no faster (measured).
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     arguments = build_parser().parse_args(argv)

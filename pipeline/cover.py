@@ -16,7 +16,6 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pipeline.catalog import Lake
 from pipeline.discover import Summary, is_entry, iter_pages
 from pipeline.errors import ApiError, ListError
 from pipeline.kinds import BY_OBJECT, FINISHED, KINDS, PAGE_SIZE, Kind
@@ -93,6 +92,8 @@ def _count_groups(
     files: LakeFiles, worklist: Worklist
 ) -> tuple[dict[Kind, Counter[_Group]], dict[tuple[str, str, str], int]]:
     """Return how many wanted runs there are of each batch and unfinished status, and how many the lake has in all."""
+    from pipeline.catalog import Lake  # here and not above: a sync with nothing new does without
+
     wanted: dict[Kind, Counter[_Group]] = {}
     if not files.days():
         return wanted, {}

@@ -11,16 +11,15 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import duckdb
 
 from pipeline.discover import Summary, row_time
 from pipeline.flatten import decimal_value, text_value
 from pipeline.kinds import Kind
 from pipeline.lake import UNKNOWN_DAY, LakeFiles
 from pipeline.scratch import Scratch
-
-if TYPE_CHECKING:
-    import duckdb
 
 _WHOLE_FROM = 30
 """After so many pages of a kind, all its runs are looked up at once: cheaper than on and on a page's days."""
@@ -53,7 +52,13 @@ class Known(Scratch):
         self._left: dict[Kind, frozenset[str]] = defaultdict(lambda: days)
         self._pages: Counter[Kind] = Counter()
         super().__init__(_TABLE)
+        self._stored = duckdb.connect(config={"memory_limit": "256MB"})
         self._turn = threading.Lock()
+
+    def close(self) -> None:
+        """Remove it from the disk."""
+        self._stored.close()
+        super().close()
 
     def look_up_all(self, kind: Kind) -> None:
         """Look up all runs of a kind."""
@@ -100,13 +105,11 @@ class Known(Scratch):
             return
         self._left[kind] -= days
         paths = [str(self._lake.day_path(day)) for day in sorted(days)]
-        import duckdb
 
         def look_up() -> None:
-            with duckdb.connect(config={"memory_limit": "256MB"}) as con:
-                con.read_parquet(paths, hive_partitioning=False).create_view("stored")
-                relation = con.sql(_MARKS, params={"kind": kind.object, "workspace": self._workspace_id})
-                self._keep(kind, relation)
+            self._stored.read_parquet(paths, hive_partitioning=False).create_view("stored", replace=True)
+            relation = self._stored.sql(_MARKS, params={"kind": kind.object, "workspace": self._workspace_id})
+            self._keep(kind, relation)
 
         self._lake.ask(look_up)
         with self.writing():

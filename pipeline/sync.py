@@ -17,7 +17,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pipeline import durable
-from pipeline.catalog import Lake
 from pipeline.cover import cover, plan_listings
 from pipeline.discover import OVERLAP, Bounds, Summary, Walk, is_entry
 from pipeline.errors import ApiError, DiskError, ListError, ListRemovedError, PipelineError
@@ -41,8 +40,7 @@ if TYPE_CHECKING:
     from pipeline.config import Connection
     from pipeline.limiter import Limiter
 
-_TOGETHER = 8
-"""How many workspaces are synced side by side."""
+_TOGETHER = 8  # so many workspaces are synced side by side
 _SEARCHES = 3  # details name runs that were not known; those name none any more
 _COUNTED = ("landed", "unchanged", "missing", "failed", "invalid")
 
@@ -393,6 +391,8 @@ class _WorkspaceSync:
 
 def _count_inferred(lake: LakeFiles, workspace_id: str | None, *, tell: Callable[[str], None]) -> int:
     """Return how many charges of a workspace are known as the rest of a total alone, and keep a large lake's ledger."""
+    from pipeline.catalog import Lake  # here and not above: a sync with nothing new does without
+
     with Lake(lake.folder) as catalog:
         catalog.keep_ledger(tell=tell)
         (row,) = catalog.ask("sync_inferred", workspace=workspace_id).fetchall()

@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from pipeline import durable, sealed
 from pipeline.schema import LOADS_SCHEMA, SCHEMA_VERSION
-from pipeline.sync_state import seal_states
 
 if TYPE_CHECKING:
     from pipeline.lake import LakeFiles
@@ -36,6 +35,8 @@ def bring_up_to_date(lake: LakeFiles, *, tell: Callable[[str], None]) -> None:
 
 
 def _rewrite(lake: LakeFiles, tell: Callable[[str], None]) -> None:
+    from pipeline.sync_state import seal_states  # here, since who only reads a lake does without
+
     days = lake.days()
     tell(f"{lake.folder}: an earlier version wrote this lake; bringing its {len(days):,} day files up to date")
     for day in days:

@@ -19,19 +19,11 @@ from pipeline import cli
 from pipeline.sandbox.server import SandboxServer
 from tests.conftest import classify
 
-HEAVY = {
-    "duckdb",
-    "pyarrow",
-    "pandas",
-    "numpy",
-    "httpx",
-    "aiohttp",
-    "rich",
-    "uvicorn",
-    "starlette",
-    "zstandard",
-    "sqlite3",
-}
+NEEDLESS = {"pandas", "numpy", "httpx._main", "click", "pygments"}
+"""What no command needs, and what we stand on would import."""
+ASKING = {"httpx", "aiohttp", "asyncio", "sqlite3", "pipeline.sync", "pipeline.fetch", "pipeline.client"}
+SERVING = {"uvicorn", "starlette", "httptools", "pipeline.sandbox"}
+HEAVY = {*NEEDLESS, *ASKING, *SERVING, "ssl", "duckdb", "pyarrow", "rich", "zstandard", "filelock", "opentelemetry"}
 
 
 def run(
@@ -91,10 +83,40 @@ def test_every_option_says_what_it_does(parser: argparse.ArgumentParser) -> None
         assert action.help or isinstance(action, argparse._SubParsersAction), action
 
 
-def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
-    code = "import sys\nfrom pipeline import cli\ntry: cli.main(['--help'])\nexcept SystemExit: print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not HEAVY & set(done.stdout.splitlines()[-1].split())
+def imported_by(*arguments: str, folder: Path, **environment: str) -> set[str]:
+    """Return the modules that a command's process has imported by its end, beside those that Python begins with."""
+    begun, ended = "import sys; begun = {*sys.modules}", "print(*({*sys.modules} - begun), file=sys.stderr)"
+    code = f"{begun}; import atexit; atexit.register(lambda: {ended}); from pipeline.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    return set(done.stderr.splitlines()[-1].split())
+
+
+# What a start takes grows with the modules that it imports: bounded by their number, of which each test leaves a tenth.
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["status", "--help"], ["sync", "--help"]])
+def test_help_and_version_import_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
+    modules = imported_by(*arguments, folder=tmp_path)
+    assert HEAVY & modules == set()
+    assert len(modules) <= 120
+
+
+def test_status_imports_nothing_that_asks_or_serves(landed: Path) -> None:
+    modules = imported_by("status", folder=landed)
+    assert {*NEEDLESS, *ASKING, *SERVING, "pyarrow.compute", "pipeline.landing", "pipeline.flatten"} & modules == set()
+    assert {"duckdb", "pyarrow", "rich"} < modules
+    assert len(modules) <= 350
+
+
+def test_a_sync_imports_nothing_that_serves_or_draws(server: SandboxServer, tmp_path: Path) -> None:
+    known = {"EXTEND_BASE_URL": server.base_url, "EXTEND_API_KEY": server.key}
+    modules = imported_by("sync", "--quiet", "--qps", "1000", "--kind", "edit", folder=tmp_path, **known)
+    assert {*NEEDLESS, *SERVING, "rich"} & modules == set()
+    assert {"duckdb", "pyarrow", "aiohttp"} < modules
+    assert len(modules) <= 550
 
 
 @pytest.mark.long
