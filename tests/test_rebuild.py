@@ -1,7 +1,6 @@
 """Making the lake anew from its raw log: the same answers as before, whatever became of the files in between."""
 
 import json
-import os
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -25,12 +24,6 @@ Answers = dict[str, list[tuple[Any, ...]]]
 FILE = {"object": "file", "id": "file_1", "name": "a.pdf", "createdAt": "2026-10-30T08:00:00Z"}
 LATER = NOON + timedelta(days=100_000)
 """After any real clock: what is received then settles a dead letter."""
-
-
-@pytest.fixture(autouse=True)
-def _no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not wait for the disk: a power cut is the matter of other tests."""
-    monkeypatch.setattr(os, "fsync", lambda _handle: None)
 
 
 def parse(**fields: Any) -> Payload:
