@@ -5,15 +5,15 @@ python -m tests.readme          rewrite the README's generated parts and its exa
 
 from __future__ import annotations
 
-import os
 import re
+import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 from pipeline import cli, schema
 from pipeline.sandbox.server import serve
 from pipeline.sandbox.world import World
+from tests.commands import environment_of, run_here
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -38,8 +38,7 @@ def rewritten(text: str, folder: Path) -> str:
     run_ids = [run_id for run_id in world.run_ids(workspace) if not run_id.startswith("vr_")]
     (folder / "ids.txt").write_text("\n".join([*run_ids, *world.deleted_ids(workspace)[:2], "oops"]) + "\n")
     with serve(world) as server:
-        environment = {**os.environ, "EXTEND_BASE_URL": server.base_url, "EXTEND_API_KEY": server.key, "COLUMNS": "120"}
-        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+        environment = environment_of(server, COLUMNS="120")
 
         def part(match: re.Match[str]) -> str:
             kind, what = match.groups()
@@ -49,14 +48,18 @@ def rewritten(text: str, folder: Path) -> str:
         return _PART.sub(part, text)
 
 
-def _example(command: str, folder: Path, environment: dict[str, str]) -> str:
-    done = subprocess.run(
-        command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=60
-    )
-    output = done.stderr + done.stdout
+def _example(example: str, folder: Path, environment: dict[str, str]) -> str:
+    command, _, reader = example.partition(" | ")
+    program, *arguments = shlex.split(command)
+    assert program == "pipeline"
+    done = run_here(*arguments, folder=folder, environment=environment)
+    told = done.stdout
+    if reader:
+        told = subprocess.run(reader, shell=True, input=told, capture_output=True, text=True, check=True).stdout
+    output = done.stderr + told
     for pattern, steady in _VARYING:
         output = pattern.sub(steady, output)
-    return f"```console\n$ {command}\n{output.rstrip()}\n```"
+    return f"```console\n$ {example}\n{output.rstrip()}\n```"
 
 
 def _commands() -> str:

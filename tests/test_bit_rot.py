@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 from collections import defaultdict
@@ -40,13 +39,6 @@ TOGETHER = (
     ("raw/", "lake.json", "erased.json", "ledger/day"),
 )
 """Kinds that may be damaged at once, so that fewer checks do: the damage of none of them hides that of another."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_flush() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _handle: None)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Each promise of the lake is broken on purpose, found, named, and mended where it can be."""
 
 import json
-import os
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -37,11 +36,6 @@ ALL_CHECKS = (
     "unfinished runs",
 )  # fmt: skip
 SECOND, THIRD = "2026-11-02", "2026-11-03"
-
-
-@pytest.fixture(autouse=True)
-def _no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _handle: None)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -17,6 +16,7 @@ import pytest
 
 from pipeline import cli
 from pipeline.sandbox.server import SandboxServer
+from tests.commands import environment_of, run_apart, run_here
 from tests.conftest import classify
 
 NEEDLESS = {"pandas", "numpy", "httpx._main", "click", "pygments"}
@@ -27,16 +27,16 @@ HEAVY = {*NEEDLESS, *ASKING, *SERVING, "ssl", "duckdb", "pyarrow", "rich", "zsta
 
 
 def run(
-    *arguments: str, folder: Path, server: SandboxServer | None = None, stdin: str | None = None, **environment: str
+    *arguments: str, folder: Path, server: SandboxServer | None = None, stdin: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    known = {name: value for name, value in os.environ.items() if not name.startswith(("EXTEND_", "PIPELINE_"))}
-    if server is not None:
-        known |= {"EXTEND_BASE_URL": server.base_url, "EXTEND_API_KEY": server.key}
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", *arguments],
-        cwd=folder, env={**known, "PYTHONPATH": str(Path(__file__).parent.parent), **environment},
-        input=stdin, capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+    return run_here(*arguments, folder=folder, environment=environment_of(server, **environment), stdin=stdin)
+
+
+def test_a_command_is_the_same_in_a_process_of_its_own(landed: Path) -> None:
+    for arguments, stdin in (([], ""), (["sql", "-", "--format", "csv"], "SELECT run_id, credits FROM runs")):
+        ways = (run_here, run_apart)
+        alike = [way(*arguments, folder=landed, environment=environment_of(), stdin=stdin) for way in ways]
+        assert len({(done.returncode, done.stdout, done.stderr) for done in alike}) == 1, arguments
 
 
 def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
@@ -142,7 +142,8 @@ def test_the_summary_as_json_has_exactly_the_promised_fields(server: SandboxServ
     world = server.world
     run_id = world.run_ids(world.workspaces[0], kind="classify_run")[0]
     gone = world.deleted_ids(world.workspaces[0])[0]
-    done = run("fetch", run_id, gone, "oops", "--json", "--lake", "here", folder=tmp_path, server=server)
+    arguments = ["fetch", run_id, gone, "oops", "--json", "--lake", "here"]
+    done = run_apart(*arguments, folder=tmp_path, environment=environment_of(server))
     assert done.returncode == 3
     summary = json.loads(done.stdout)
     assert list(summary) == [
@@ -209,7 +210,8 @@ def test_wrong_usage_says_what_is_wrong_and_leaves_nothing_behind(
 def test_a_refused_key_gives_one_message_and_exit_code_1(server: SandboxServer, tmp_path: Path) -> None:
     world = server.world
     run_ids = world.run_ids(world.workspaces[0], kind="classify_run")[:20]
-    done = run("fetch", *run_ids, "--concurrency", "2", folder=tmp_path, server=server, EXTEND_API_KEY="canary-key")
+    environment = environment_of(server, EXTEND_API_KEY="canary-key")
+    done = run_apart("fetch", *run_ids, "--concurrency", "2", folder=tmp_path, environment=environment)
     assert done.returncode == 1
     assert done.stderr.count("HTTP 401") == 1
     assert "canary-key" not in done.stderr + done.stdout
@@ -249,10 +251,9 @@ def test_sql_answers_in_the_format_asked_for(landed: Path, format: str, expected
 
 
 def test_sql_gives_parquet_to_a_pipe(landed: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     command = [sys.executable, "-m", "pipeline.cli", "sql", QUERY, "--format", "parquet"]
     with (tmp_path / "out.parquet").open("wb") as file:
-        subprocess.run(command, cwd=landed, env=environment, stdout=file, check=True)
+        subprocess.run(command, cwd=landed, env=environment_of(), stdout=file, check=True)
     table = pq.read_table(tmp_path / "out.parquet")
     assert [str(value) for value in table["credits"].to_pylist()] == ["1.500000", "0.300000"]
 
@@ -271,11 +272,10 @@ def test_a_wrong_question_is_wrong_usage(landed: Path) -> None:
 
 def test_a_reader_that_has_seen_enough_is_no_error(landed: Path) -> None:
     command = f"{sys.executable} -m pipeline.cli sql 'SELECT range FROM range(2000000)' --format csv | head -1"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command],
         cwd=landed,
-        env=environment,
+        env=environment_of(),
         capture_output=True,
         text=True,
         check=False,
@@ -331,9 +331,8 @@ def test_rebuild_says_what_it_did(landed: Path) -> None:
 
 def test_the_sandbox_prints_the_two_lines_that_point_a_client_at_it(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pipeline.cli", "sandbox", "--runs", "100", "--key", "mine"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=tmp_path, env=environment_of(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline(), process.stdout.readline()]

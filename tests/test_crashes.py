@@ -6,7 +6,6 @@ that knows nothing of the pipeline asks the same folder all the while.
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import sys
@@ -42,14 +41,6 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it has no SIGKI
 PAUSE_S = 0.05
 IN_A_ROW = (1, 3, 4)
 """How often a command may be killed before it comes through."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_flush() -> Iterator[None]:
-    """Do not wait for the disk: a killed process loses nothing that it has written."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _handle: None)
-        yield
 
 
 @pytest.fixture(scope="module")

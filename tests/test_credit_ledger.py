@@ -1,7 +1,6 @@
 """The credit ledger: every credit once, worked out by hand for each rule, and against the world for all at once."""
 
 import json
-import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -31,12 +30,6 @@ OBJECTS = {
     "clr": "classify_run", "exr": "extract_run", "splr": "split_run", "pr": "parse_run", "edr": "edit_run",
     "workflow_run": "workflow_run", "sgr": "form_detection_run", "vr": "verify_run", "trr": "transcribe_run",
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not wait for the disk: a power cut is the matter of other tests, and here are hundreds of files."""
-    monkeypatch.setattr(os, "fsync", lambda _handle: None)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Reports on credits: dimensions, windows, conditions, rates, comparisons, unknown runs by why, what was wasted."""
 
 import json
-import os
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -36,12 +35,6 @@ def rows(lake: LakeFiles, *names: str, **options: Any) -> list[tuple[Any, ...]]:
 
 INVOICES = {"extractor": {"id": "ex_1", "name": "Invoices"}, "extractorVersion": {"id": "exv_1", "version": "1.0"}}
 PDF = {"object": "file", "id": "file_1", "name": "a.pdf", "type": "PDF", "createdAt": "2026-11-02T09:00:00Z"}
-
-
-@pytest.fixture(autouse=True)
-def _no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not wait for the disk: a power cut is the matter of other tests."""
-    monkeypatch.setattr(os, "fsync", lambda _handle: None)
 
 
 # Whose a line is

@@ -5,7 +5,6 @@ extract run of 6. In the last seven days every extract run failed; one classify 
 """
 
 import json
-import os
 import re
 import socket
 from collections import Counter, defaultdict
@@ -38,14 +37,6 @@ FIRST, DAYS = date(2026, 10, 5), 35
 LATER = datetime(2026, 11, 20, 12, tzinfo=UTC)
 BAD_NAME = '<img src=x onerror="hacked=1"></script><script>hacked=1</script>\u2028\'"&.pdf'
 CHARTS = ("credits", "rates", "reasons", "forecast", "changes", "latency", "processors", "unknown")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_flush() -> Iterator[None]:
-    """Do not wait for the disk: a power cut is the matter of other tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _handle: None)
-        yield
 
 
 @pytest.fixture(scope="module")

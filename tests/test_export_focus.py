@@ -1,7 +1,6 @@
 """The FOCUS dataset: rows worked out by hand, the world's total to the last digit, and what must be refused."""
 
 import csv
-import os
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -37,11 +36,6 @@ VIRTUAL_CURRENCY = (
 PAYG = Terms(Decimal("0.0125"), Decimal("0.015"))
 NULLABLE = {"ChargeClass", "CommitmentDiscountStatus", "InvoiceId", "ResourceId", "ResourceType", "SubAccountId",
             "SubAccountName", "Tags"}  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _handle: None)
 
 
 def entry(run_id: str, kind: str, credits: float, *charges: tuple[str, str, float, float]) -> Row:
@@ -231,9 +225,7 @@ def test_prepaid_usage_bills_nothing_and_costs_the_same(lake: LakeFiles, tmp_pat
 @pytest.fixture(scope="module")
 def world_lake(world: World, tmp_path_factory: pytest.TempPathFactory) -> LakeFiles:
     lake = LakeFiles(tmp_path_factory.mktemp("focus") / "lake")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _handle: None)
-        land(lake, *(world.detail(run_id) for run_id in world.run_ids()))
+    land(lake, *(world.detail(run_id) for run_id in world.run_ids()))
     return lake
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -26,11 +25,6 @@ from tests.conftest import classify, land
 pytestmark = pytest.mark.long
 
 TABLES = ("runs", "charges", "credit_ledger", "loads", "dead_letters")
-
-
-@pytest.fixture(autouse=True)
-def _no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _handle: None)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Reports on failures and latency: dimensions, messages folded into groups, what changed, times without reviews."""
 
-import os
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from typing import Any
@@ -14,12 +13,6 @@ from pipeline.sandbox.world import World
 from tests.conftest import classify, land
 
 _NUMBERS = count()
-
-
-@pytest.fixture(autouse=True)
-def _no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not wait for the disk: a power cut is the matter of other tests."""
-    monkeypatch.setattr(os, "fsync", lambda _handle: None)
 
 
 def runs(number: int, status: str = "PROCESSED", day: str = "2026-11-02", **fields: Any) -> list[dict[str, Any]]:

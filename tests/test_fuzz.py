@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -577,17 +576,10 @@ def try_landing(lake: LakeFiles, numbers: range, payloads: list[str]) -> None:
         assert catalog.sql(as_json).fetchall() == [(0,)]
 
 
-@pytest.fixture
-def _no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _handle: None)
-
-
-@pytest.mark.usefixtures("_no_flush")
 def test_broken_payloads_land_and_read_back_equal_through_every_reader(lake: LakeFiles, payloads: list[str]) -> None:
     try_landing(lake, range(600), payloads)
 
 
 @pytest.mark.long
-@pytest.mark.usefixtures("_no_flush")
 def test_thousands_of_broken_payloads_land_and_read_back_equal(lake: LakeFiles, payloads: list[str]) -> None:
     try_landing(lake, range(10_000, 14_000), payloads)

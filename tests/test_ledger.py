@@ -38,12 +38,6 @@ from tests.test_credit_ledger import (
 EXPECTED = {name: Counter(case.lines) for name, case in CASES.items()}
 
 
-@pytest.fixture(autouse=True)
-def _no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not wait for the disk: a power cut is the matter of other tests, and here are hundreds of files."""
-    monkeypatch.setattr(os, "fsync", lambda _handle: None)
-
-
 def is_kept(lake: LakeFiles) -> bool:
     return LedgerFiles(lake).current_paths() is not None
 

@@ -50,14 +50,22 @@ def logged(lake: LakeFiles) -> list[str]:
     return sorted(record["run_id"] for record in records if record and record["record"] == "run")
 
 
-@pytest.fixture
-def filled(lake: LakeFiles) -> LakeFiles:
-    """Runs of both sides of the limit, some of which do not tell on which."""
+@pytest.fixture(scope="module")
+def filled_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a lake with runs of both sides of the limit, some of which do not tell on which."""
+    lake = LakeFiles(tmp_path_factory.mktemp("filled") / "lake")
     file = {"object": "file", "id": "file_1", "name": "x.pdf", "createdAt": "2026-01-05T00:00:00Z"}
     land(lake, of("clr_old", "2026-05-31"), of("clr_new", "2026-06-01"), fetched_at=RECEIVED)
     land(lake, of("pr_old", "2026-03-01"), of("pr_new", "2026-07-01"), is_detail=False, fetched_at=RECEIVED)
     land(lake, of("pr_old", None), of("pr_new", None), of("pr_file", None, file=file), fetched_at=RECEIVED)
     land(lake, of("pr_long_ago", None), fetched_at=datetime(2026, 2, 1, tzinfo=UTC))
+    return lake.folder
+
+
+@pytest.fixture
+def filled(filled_once: Path, lake: LakeFiles) -> LakeFiles:
+    """A copy of that lake."""
+    shutil.copytree(filled_once, lake.folder)
     return lake
 
 

@@ -1,7 +1,6 @@
 """Making the lake anew from its raw log: the same answers as before, whatever became of the files in between."""
 
 import json
-import os
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -25,12 +24,6 @@ Answers = dict[str, list[tuple[Any, ...]]]
 FILE = {"object": "file", "id": "file_1", "name": "a.pdf", "createdAt": "2026-10-30T08:00:00Z"}
 LATER = NOON + timedelta(days=100_000)
 """After any real clock: what is received then settles a dead letter."""
-
-
-@pytest.fixture(autouse=True)
-def _no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not wait for the disk: a power cut is the matter of other tests."""
-    monkeypatch.setattr(os, "fsync", lambda _handle: None)
 
 
 def parse(**fields: Any) -> Payload:
@@ -67,6 +60,21 @@ def land_history(lake: LakeFiles) -> None:
     land(lake, classify("clr_1", status="PENDING", updatedAt="2026-11-02T09:30:00Z"), fetched_at=hours[3])
 
 
+@pytest.fixture(scope="module")
+def history_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a lake with that history; tests copy it."""
+    lake = LakeFiles(tmp_path_factory.mktemp("history") / "lake")
+    land_history(lake)
+    return lake.folder
+
+
+@pytest.fixture
+def history(history_once: Path, lake: LakeFiles) -> LakeFiles:
+    """A copy of that lake."""
+    shutil.copytree(history_once, lake.folder)
+    return lake
+
+
 RUN_IDS = ["clr_1", "clr_2", "exr_8", "pr_1"]
 
 
@@ -95,59 +103,53 @@ def spoil(lake: LakeFiles, day: str, **wrong: Any) -> None:
     lake.write_day(day, pa.Table.from_pylist([{**row, **wrong} for row in table], schema=lake.read_day(day).schema))
 
 
-def test_the_history_is_what_it_should_be_before_it_is_rebuilt(lake: LakeFiles) -> None:
-    land_history(lake)
-    found = answers(lake)
+def test_the_history_is_what_it_should_be_before_it_is_rebuilt(history: LakeFiles) -> None:
+    found = answers(history)
     assert [row[0] for row in found["runs"]] == RUN_IDS
     assert [row[:2] for row in found["stored"]] == [
         ("2026-11-01", "pr_1"), ("2026-11-02", "clr_1"), ("2026-11-02", "clr_2"), ("2026-11-02", "exr_8"),
     ]  # fmt: skip
     assert [row[0] for row in found["dead_letters"]] == ["clr_gone", "exr_9"]
-    assert values(lake, "status, credits::VARCHAR") == ("PROCESSED", "1.000000")
+    assert values(history, "status, credits::VARCHAR") == ("PROCESSED", "1.000000")
 
 
-def test_a_rebuilt_lake_answers_the_same(lake: LakeFiles) -> None:
-    land_history(lake)
-    before = answers(lake)
+def test_a_rebuilt_lake_answers_the_same(history: LakeFiles) -> None:
+    before = answers(history)
     told: list[str] = []
-    assert rebuild_lake(lake, tell=told.append) == Rebuilt(logs=7, runs=4, unchanged=4, kept=0)
-    assert answers(lake) == before
+    assert rebuild_lake(history, tell=told.append) == Rebuilt(logs=7, runs=4, unchanged=4, kept=0)
+    assert answers(history) == before
     assert told == []
-    assert rebuild_lake(lake).unchanged == 4
-    assert answers(lake) == before
+    assert rebuild_lake(history).unchanged == 4
+    assert answers(history) == before
 
 
-def test_a_rebuild_that_changes_nothing_writes_no_day_anew(lake: LakeFiles) -> None:
-    land_history(lake)
-    before = {path: Path(path).stat().st_ino for path in lake.day_paths()}
-    rebuild_lake(lake)
-    assert {path: Path(path).stat().st_ino for path in lake.day_paths()} == before
+def test_a_rebuild_that_changes_nothing_writes_no_day_anew(history: LakeFiles) -> None:
+    before = {path: Path(path).stat().st_ino for path in history.day_paths()}
+    rebuild_lake(history)
+    assert {path: Path(path).stat().st_ino for path in history.day_paths()} == before
 
 
 @pytest.mark.parametrize("what", ["runs", "runs/day=2026-11-02", "runs/day=2026-11-01"])
-def test_what_was_deleted_is_made_anew(lake: LakeFiles, what: str) -> None:
-    land_history(lake)
-    before = answers(lake)
-    shutil.rmtree(lake.folder / what)
-    done = rebuild_lake(lake)
+def test_what_was_deleted_is_made_anew(history: LakeFiles, what: str) -> None:
+    before = answers(history)
+    shutil.rmtree(history.folder / what)
+    done = rebuild_lake(history)
     assert (done.runs, done.kept) == (4, 0)
-    assert answers(lake) == before
+    assert answers(history) == before
 
 
-def test_deleted_dead_letters_are_made_anew(lake: LakeFiles) -> None:
-    land_history(lake)
-    before = answers(lake)
-    lake.dead_letters_path.unlink()
-    rebuild_lake(lake)
-    assert answers(lake) == before
+def test_deleted_dead_letters_are_made_anew(history: LakeFiles) -> None:
+    before = answers(history)
+    history.dead_letters_path.unlink()
+    rebuild_lake(history)
+    assert answers(history) == before
 
 
-def test_deleted_rows_of_loads_are_made_anew(lake: LakeFiles) -> None:
-    land_history(lake)
-    before = answers(lake)
-    shutil.rmtree(lake.loads_folder)
-    rebuild_lake(lake)
-    after = answers(lake)
+def test_deleted_rows_of_loads_are_made_anew(history: LakeFiles) -> None:
+    before = answers(history)
+    shutil.rmtree(history.loads_folder)
+    rebuild_lake(history)
+    after = answers(history)
     # How far a log has landed may be counted to its very end now.
     position = LOADS_SCHEMA.get_field_index("raw_bytes")
     for rows in (before["loads"], after["loads"]):
@@ -155,17 +157,16 @@ def test_deleted_rows_of_loads_are_made_anew(lake: LakeFiles) -> None:
     assert after == before
 
 
-def test_everything_but_the_raw_log_can_be_deleted(lake: LakeFiles) -> None:
-    land_history(lake)
-    before = answers(lake)
-    for path in lake.folder.iterdir():
-        if path.is_dir() and path != lake.raw_folder:
+def test_everything_but_the_raw_log_can_be_deleted(history: LakeFiles) -> None:
+    before = answers(history)
+    for path in history.folder.iterdir():
+        if path.is_dir() and path != history.raw_folder:
             shutil.rmtree(path)
         elif path.is_file():
             path.unlink()
-    done = rebuild_lake(lake)
+    done = rebuild_lake(history)
     assert (done.logs, done.runs, done.kept) == (7, 4, 0)
-    after = answers(lake)
+    after = answers(history)
     assert {view: after[view] for view in after if view != "loads"} == {
         view: before[view] for view in before if view != "loads"
     }
@@ -181,28 +182,26 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_day_is_named_by_what_reads_it_and_is_mended_by_moving_it_away(
-    lake: LakeFiles, tmp_path: Path, damage: str
+    history: LakeFiles, tmp_path: Path, damage: str
 ) -> None:
-    land_history(lake)
-    before = answers(lake)
-    path = lake.day_path("2026-11-02")
+    before = answers(history)
+    path = history.day_path("2026-11-02")
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
-    for reads in (lambda: rebuild_lake(lake), lambda: lake.read_day("2026-11-02")):
+    for reads in (lambda: rebuild_lake(history), lambda: history.read_day("2026-11-02")):
         with pytest.raises(LakeDamagedError, match="mend the lake with `pipeline check --repair`") as told:
             reads()
         assert str(path) in str(told.value)
     path.rename(tmp_path / "damaged.parquet")
-    assert rebuild_lake(lake).runs == 4
-    assert answers(lake) == before
+    assert rebuild_lake(history).runs == 4
+    assert answers(history) == before
 
 
 def test_a_load_into_a_lake_with_a_damaged_day_names_it_and_lands_after_the_mending(
-    lake: LakeFiles, tmp_path: Path
+    history: LakeFiles, tmp_path: Path
 ) -> None:
-    land_history(lake)
-    path = lake.day_path("2026-11-01")
+    path = history.day_path("2026-11-01")
     path.write_bytes(b"garbage")
-    load = Load(lake, command="load", source="test")
+    load = Load(history, command="load", source="test")
     payload = {"object": "parse_run", "id": "pr_2", "status": "PROCESSED", "file": FILE}
     load.take_run("pr_2", json.dumps(payload).encode(), fetched_at=NOON, is_detail=True, workspace_id=None)
     with pytest.raises(LakeDamagedError, match="mend the lake with `pipeline check --repair`") as told:
@@ -210,35 +209,33 @@ def test_a_load_into_a_lake_with_a_damaged_day_names_it_and_lands_after_the_mend
     load.close()
     assert str(path) in str(told.value)
     path.rename(tmp_path / "damaged.parquet")
-    done = rebuild_lake(lake)
+    done = rebuild_lake(history)
     assert (done.logs, done.runs) == (8, 5)
-    assert values(lake, "status", "pr_2") == ("PROCESSED",)
-    assert values(lake, "status", "pr_1") == ("PROCESSED",)
+    assert values(history, "status", "pr_2") == ("PROCESSED",)
+    assert values(history, "status", "pr_1") == ("PROCESSED",)
 
 
 # What the log says goes before what the lake has
 
 
-def test_wrong_values_are_replaced_by_what_the_log_says(lake: LakeFiles) -> None:
-    land_history(lake)
-    before = answers(lake)
-    spoil(lake, "2026-11-02", status="WRONG", failure_reason="WRONG", credits=None, risk_level="HIGH", file_count=7)
-    assert values(lake, "status, failure_reason, risk_level") == ("WRONG", "WRONG", "HIGH")
-    done = rebuild_lake(lake)
+def test_wrong_values_are_replaced_by_what_the_log_says(history: LakeFiles) -> None:
+    before = answers(history)
+    spoil(history, "2026-11-02", status="WRONG", failure_reason="WRONG", credits=None, risk_level="HIGH", file_count=7)
+    assert values(history, "status, failure_reason, risk_level") == ("WRONG", "WRONG", "HIGH")
+    done = rebuild_lake(history)
     assert (done.runs, done.unchanged, done.kept) == (4, 1, 0)
-    assert answers(lake) == before
+    assert answers(history) == before
 
 
-def test_a_run_in_a_wrong_day_goes_where_the_log_says(lake: LakeFiles) -> None:
-    land_history(lake)
-    before = answers(lake)
-    table = lake.read_day("2026-11-02")
-    lake.write_day("2026-11-02", table.slice(0, 0))
-    lake.write_day("2026-12-24", table)
-    lake.write_day("unknown", table.slice(1, 1))
-    rebuild_lake(lake)
-    assert answers(lake) == before
-    assert not lake.moving_path.exists()
+def test_a_run_in_a_wrong_day_goes_where_the_log_says(history: LakeFiles) -> None:
+    before = answers(history)
+    table = history.read_day("2026-11-02")
+    history.write_day("2026-11-02", table.slice(0, 0))
+    history.write_day("2026-12-24", table)
+    history.write_day("unknown", table.slice(1, 1))
+    rebuild_lake(history)
+    assert answers(history) == before
+    assert not history.moving_path.exists()
 
 
 def test_what_a_dead_load_had_logged_lands_with_the_rebuild(lake: LakeFiles) -> None:

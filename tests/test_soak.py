@@ -98,9 +98,11 @@ def _soak(folder: Path, number: int, *, most: float) -> None:
     # 64 connections, the raw log and its lock, the worklist, and what one landing has open at a time.
     assert max(files) < 64 + 40
     assert max(threads) < 40
-    half = len(files) // 2
-    assert max(files[half:]) <= max(files[:half]) + 3
-    assert max(threads[half:]) <= max(threads[:half]) + 3
+    if number >= 1_000_000:
+        # Only where each half has landings of its own: what one takes, 5 to 16 threads and some files, is no growth.
+        half = len(files) // 2
+        assert max(files[half:]) <= max(files[:half]) + 3
+        assert max(threads[half:]) <= max(threads[:half]) + 3
 
 
 @pytest.mark.long

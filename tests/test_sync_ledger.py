@@ -6,7 +6,6 @@ a parse, workflow or edit run tells its creation in a list alone.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -42,14 +41,6 @@ COLUMNS = (
     "resource_kind, resource_id, product, unit, quantity, credits, basis, charged_on, caused_by_run_id, workspace_id"
 )
 Row = dict[str, Any]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_flush() -> Iterator[None]:
-    """Do not wait for the disk: a power cut is the matter of other tests, and here are hundreds of files."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _handle: None)
-        yield
 
 
 @pytest.fixture

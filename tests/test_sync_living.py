@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import sys
 import tempfile
 import threading
@@ -48,14 +47,6 @@ Row = dict[str, Any]
 
 events = st.dictionaries(st.integers(1, 25), st.integers(1, 4), max_size=6)
 """How many events happen just before which of a sync's requests is answered."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_flush() -> Iterator[None]:
-    """Do not wait for the disk: a power cut is the matter of other tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _handle: None)
-        yield
 
 
 class LivingOrganization(RuleBasedStateMachine):
