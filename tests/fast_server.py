@@ -109,6 +109,7 @@ class FastServer:
         self._process = process
         assert process.stdout is not None
         self.base_url = f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        self.pid = process.pid
 
     def answered(self) -> int:
         """Return how many requests it has answered."""
