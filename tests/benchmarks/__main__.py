@@ -22,7 +22,7 @@ from tests.benchmarks import results
 from tests.benchmarks.measuring import BenchmarkError, say
 from tests.benchmarks.options import Options
 
-QUESTIONS = ("by_id", "start")
+QUESTIONS = ("by_id", "start", "sync")
 
 
 def main(argv: list[str] | None = None) -> int:

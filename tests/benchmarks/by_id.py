@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import duckdb
-
+from tests.benchmarks import rows
 from tests.benchmarks.measuring import (
     CLIENT_CORE,
     SERVER_CORE,
@@ -37,7 +36,6 @@ from tests.fast_server import FastServer, payload, run_id, serving_fast
 
 OURS = "pipeline"
 _RUNS, _FEW_RUNS = 10_000, 300
-_ROWS = "SELECT {id}, {status}, {reason}, CAST({credits} AS DECIMAL(18, 6)) FROM {source} AS runs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,27 +49,10 @@ class Peer:
 
 
 PEERS = {
-    "dlt": Peer(
-        "dlt, 32 at a time", "dlt", "dlt_by_id",
-        _ROWS.format(id="id", status="status", reason="failure_reason", credits="usage__credits",
-                     source="read_parquet('{folder}/files/extend/runs/*.parquet')"),
-    ),
-    "sdk": Peer(
-        "loop around `extend-ai`, 64 at a time", "extend_ai", "sdk_by_id",
-        _ROWS.format(id="id", status="status", reason="reason", credits="credits",
-                     source="read_csv('{folder}/runs.csv', header = false, names = ['id', 'status', 'reason', "
-                            "'credits'], nullstr = '')"),
-    ),
-    "httpx": Peer(
-        "loop around `httpx`, 64 at a time, bytes only", "httpx", "httpx_by_id",
-        _ROWS.format(id="id", status="status", reason="failureReason", credits="usage.credits",
-                     source="read_json('{folder}/runs.jsonl', format = 'newline_delimited')"),
-    ),
-}  # fmt: skip
-_OUR_ROWS = _ROWS.format(
-    id="run_id", status="status", reason="failure_reason", credits="credits",
-    source="read_parquet('{folder}/data/lake/runs/*/runs.parquet')",
-)  # fmt: skip
+    "dlt": Peer("dlt, 32 at a time", "dlt", "dlt_by_id", rows.DLT),
+    "sdk": Peer("loop around `extend-ai`, 64 at a time", "extend_ai", "sdk_by_id", rows.CSV),
+    "httpx": Peer("loop around `httpx`, 64 at a time, bytes only", "httpx", "httpx_by_id", rows.JSON_LINES),
+}
 
 
 def measure(options: Options, folder: Path) -> list[Line]:
@@ -106,7 +87,7 @@ def fetch(server: FastServer, ids_file: Path, number: int, folder: Path, turn: i
     told = json.loads(took.output)
     if (told["landed"], told["requests"]) != (number, number):
         raise BenchmarkError(f"{OURS}: {took.output}")
-    _check_rows(OURS, _OUR_ROWS, own, number)
+    rows.check_rows(OURS, rows.OURS, own, range(number), payload)
     return took
 
 
@@ -115,7 +96,7 @@ def _pull(name: str, peer: Peer, server: FastServer, ids_file: Path, number: int
     module = f"tests.benchmarks.peers.{peer.module}"
     command = [sys.executable, "-m", module, server.base_url, str(ids_file), str(own)]
     took = run_child(command, folder=own, core=CLIENT_CORE)
-    _check_rows(name, peer.rows, own, number)
+    rows.check_rows(name, peer.rows, own, range(number), payload)
     return took
 
 
@@ -123,36 +104,6 @@ def _new_folder(folder: Path, name: str, number: int, turn: int) -> Path:
     own = folder / f"{name}-{number}-{turn}"
     own.mkdir()
     return own
-
-
-def _check_rows(name: str, rows: str, folder: Path, number: int) -> None:
-    """Raise where what was written is not, row by row, what the server gave."""
-    with duckdb.connect() as con:
-        con.register("given", _given(con, number))
-        written = con.sql(rows.format(folder=folder))
-        written.to_table("written")
-        differing = con.sql("(FROM written EXCEPT ALL FROM given) UNION ALL (FROM given EXCEPT ALL FROM written)")
-        if found := differing.limit(3).fetchall():
-            raise BenchmarkError(f"{name}: what it wrote and what the server gave differ in rows such as {found}")
-
-
-def _given(con: duckdb.DuckDBPyConnection, number: int) -> duckdb.DuckDBPyRelation:
-    """Return the rows that the server gives, worked out from its payloads."""
-    con.execute("CREATE TABLE payloads (id VARCHAR, status VARCHAR, reason VARCHAR, credits DECIMAL(18, 6))")
-    for start in range(0, number, 10_000):
-        found = [payload(each) for each in range(start, min(start + 10_000, number))]
-        columns = {
-            "id": [each["id"] for each in found],
-            "status": [each["status"] for each in found],
-            "reason": [each["failureReason"] for each in found],
-            "credits": [str(each["usage"]["credits"]) if each["usage"] else None for each in found],
-        }
-        con.execute(
-            "INSERT INTO payloads SELECT unnest($id), unnest($status), unnest($reason), "
-            "CAST(unnest($credits) AS DECIMAL(18, 6))",
-            columns,
-        )
-    return con.table("payloads")
 
 
 def _lines(number: int, took: dict[str, list[Took]]) -> list[Line]:
