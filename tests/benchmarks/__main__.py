@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import shutil
 import sys
 import tempfile
 from dataclasses import replace
@@ -22,8 +23,9 @@ from pathlib import Path
 from tests.benchmarks import results
 from tests.benchmarks.measuring import BenchmarkError, say
 from tests.benchmarks.options import Options
+from tests.benchmarks.results import Line
 
-QUESTIONS = ("by_id", "memory", "rate_limit", "sync", "start")
+QUESTIONS = ("by_id", "memory", "rate_limit", "sync", "asking", "start")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,24 +46,35 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"no question is called {', '.join(sorted(unknown))}")
     if arguments.save and arguments.small:
         parser.error("what a small pass finds is not to be kept")
-    options = Options(small=arguments.small, alone=arguments.alone, times=arguments.times)
     print(f"{results.machine()}; load {os.getloadavg()[0]:.1f} before it began\n", flush=True)
     failed = False
-    for name in arguments.names or QUESTIONS:
-        say(name)
-        with tempfile.TemporaryDirectory(prefix=f"benchmark-{name}-", dir=arguments.folder) as folder:
-            try:
-                lines = importlib.import_module(f"tests.benchmarks.{name}").measure(options, Path(folder))
-            except BenchmarkError as error:
-                say(f"{name}: {error}")
+    with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=arguments.folder) as name:
+        folder = Path(name)
+        options = Options(lakes=folder / "lakes", small=arguments.small, alone=arguments.alone, times=arguments.times)
+        for question in arguments.names or QUESTIONS:
+            lines = _measure(question, options, folder / question)
+            if lines is None:
                 failed = True
                 continue
-        if arguments.small:
-            lines = [replace(line, reached=None) for line in lines]  # at such sizes it is the start that is measured
-        print(f"{name}\n\n{results.table(lines)}\n", flush=True)
-        if arguments.save:
-            results.save({name: lines})
+            print(f"{question}\n\n{results.table(lines)}\n", flush=True)
+            if arguments.save:
+                results.save({question: lines})
     return int(failed)
+
+
+def _measure(question: str, options: Options, folder: Path) -> list[Line] | None:
+    """Return what was found of a question; null, once it is told why, where something did not do what it was to."""
+    say(question)
+    folder.mkdir()
+    try:
+        lines: list[Line] = importlib.import_module(f"tests.benchmarks.{question}").measure(options, folder)
+    except BenchmarkError as error:
+        say(f"{question}: {error}")
+        return None
+    finally:
+        shutil.rmtree(folder)
+    # At the sizes of a small pass it is the start that is measured.
+    return [replace(line, reached=None) for line in lines] if options.small else lines
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -28,6 +30,10 @@ DAYS = 365
 FIRST_DAY = date(2025, 11, 1)
 FAILED_EVERY = 20
 PROCESSORS = 11
+SECONDS = 86_000
+"""The runs of a day are created within so many seconds of it."""
+SMALL_DAY = 2_740
+"""How many runs the last day of every lake has: as many as each day of a lake of a million."""
 _REASONS = ("INTERNAL_ERROR", "PARSING_ERROR", "OUT_OF_CREDITS", "FAILED_TO_PROCESS_FILE")
 _OWN_CREDITS = tuple(Decimal(each) for each in ("0.5", "1", "1.5", "2", "4"))
 _PARSE_CREDITS = tuple(Decimal(each) for each in ("0.3", "0.6", "2.7"))
@@ -38,7 +44,29 @@ _HEX_OF_BYTE = np.array([f"{each:02x}".encode() for each in range(256)])
 _FILLER = 1_700  # as long as what the fast server's runs say of their output
 
 
-def make_lake(folder: Path, sizes: Sequence[int]) -> None:
+@dataclass(frozen=True, slots=True)
+class MadeLake:
+    """A lake, and how many runs each of its days has."""
+
+    folder: Path
+    sizes: tuple[int, ...]
+
+    @property
+    def runs(self) -> int:
+        """How many runs it has."""
+        return sum(self.sizes)
+
+    def numbers(self, place: int) -> range:
+        """Return the numbers of a day's runs."""
+        return range(place, self.sizes[place] * len(self.sizes), len(self.sizes))
+
+    def copied(self, folder: Path) -> Path:
+        """Return a copy that can be written to: files are replaced, never changed, so hard links will do."""
+        shutil.copytree(self.folder, folder, copy_function=lambda source, to: Path(to).hardlink_to(source))
+        return folder
+
+
+def make_lake(folder: Path, sizes: Sequence[int]) -> MadeLake:
     """Make a lake whose first day has the first of these numbers of runs, and so on."""
     lake = LakeFiles(folder)
     say(f"  making a lake of {sum(sizes):,} runs of {len(sizes)} days")
@@ -50,24 +78,45 @@ def make_lake(folder: Path, sizes: Sequence[int]) -> None:
             {"load_id": _LOAD_ID, "command": "load", "state": "complete", "landed": sum(sizes), "raw_file": None,
              "raw_bytes": None, **times}
         )  # fmt: skip
+    return MadeLake(folder, tuple(sizes))
 
 
-def made_once(lakes: Path, runs: int, days: int = DAYS, *, small_days: int = 0, small_size: int = 0) -> Path:
-    """Return the lake of about so many runs over so many days, made if it is not there yet; it must stay as it is.
+def made_once(lakes: Path, runs: int, days: int = DAYS) -> MadeLake:
+    """Return the lake of about so many runs, made if it is not there yet; what is in it must stay as it is.
 
-    Of its days the last `small_days` have `small_size` runs, and the others all the rest.
+    The last day has SMALL_DAY runs in every lake; all the others have the rest in equal parts.
     """
-    folder = lakes / f"lake-{runs}-{days}-{small_days}-{small_size}"
-    if not folder.exists():
-        size = (runs - small_days * small_size) // (days - small_days)
-        make_lake(folder, [size] * (days - small_days) + [small_size] * small_days)
-    return folder
+    folder = lakes / f"lake-{runs}-{days}"
+    size = max(1, (runs - SMALL_DAY) // (days - 1))
+    sizes = [size] * (days - 1) + [SMALL_DAY]
+    return MadeLake(folder, tuple(sizes)) if folder.exists() else make_lake(folder, sizes)
 
 
-def copied(lake: Path, folder: Path) -> Path:
-    """Return a copy of a lake that can be written to: files are replaced, never changed, so hard links will do."""
-    copy: str = shutil.copytree(lake, folder, copy_function=lambda source, to: Path(to).hardlink_to(source))
-    return Path(copy)
+def credits_by_day_and_kind(lake: MadeLake) -> dict[tuple[str, str], Decimal]:
+    """Return the credits of each day and kind of resource, worked out from what `payload` says of each run."""
+    found = {}
+    for place, size in enumerate(lake.sizes):
+        for kind, values in (("extract_run", _OWN_CREDITS), ("parse_run", _PARSE_CREDITS)):
+            whole, rest = divmod(size, len(values))
+            more = (values[(place + each) % len(values)] for each in range(rest))
+            found[day_name(place), kind] = whole * sum(values) + sum(more)
+    return found
+
+
+def failures(lake: MadeLake, by: Callable[[int], str]) -> Counter[str]:
+    """Return how many runs failed, by what is known of their turn: `reason_of`, `processor_of`."""
+    days = (range(place, place + size) for place, size in enumerate(lake.sizes))
+    return Counter(by(turn) for turns in days for turn in turns[-turns.start % FAILED_EVERY :: FAILED_EVERY])
+
+
+def reason_of(turn: int) -> str:
+    """Return why the run of a turn failed, if it did."""
+    return _REASONS[turn // FAILED_EVERY % len(_REASONS)]
+
+
+def processor_of(turn: int) -> str:
+    """Return the name of its processor."""
+    return f"Extractor {turn % PROCESSORS}"
 
 
 def day_name(place: int) -> str:
@@ -78,7 +127,12 @@ def day_name(place: int) -> str:
 def created_at(number: int, days: int) -> datetime:
     """Return when a run was created."""
     start = datetime.combine(FIRST_DAY + timedelta(days=number % days), datetime.min.time(), UTC)
-    return start + timedelta(seconds=(number // days) * 7 % 86_000)
+    return start + timedelta(seconds=second_of(number // days))
+
+
+def second_of(place: int) -> int:
+    """Return the second of its day in which the run of a place in the day was created."""
+    return place * 7 % SECONDS
 
 
 def payload(number: int, days: int) -> dict[str, Any]:
@@ -96,7 +150,7 @@ def payload(number: int, days: int) -> dict[str, Any]:
     ]  # fmt: skip
     return {
         "object": "extract_run", "id": run_id(number), "status": "FAILED" if is_failed else "PROCESSED",
-        "failureReason": _REASONS[turn // FAILED_EVERY % len(_REASONS)] if is_failed else None,
+        "failureReason": reason_of(turn) if is_failed else None,
         "failureMessage": "It did not work." if is_failed else None,
         "createdAt": created.isoformat(), "updatedAt": (created + timedelta(hours=1)).isoformat(),
         "extractor": {"object": "extractor", "id": f"ex_{processor}", "name": f"Extractor {processor}"},
@@ -154,7 +208,7 @@ def _rows(place: int, size: int, days: int) -> pa.Table:
     own, parse = _taken(_OWN_CREDITS, turns, CREDITS), _taken(_PARSE_CREDITS, turns, CREDITS)
     is_failed = pa.array(turns % FAILED_EVERY == 0)
     start = np.datetime64(FIRST_DAY + timedelta(days=place), "us")
-    created = start + (np.arange(size) * 7 % 86_000).astype("timedelta64[s]")
+    created = start + (np.arange(size) * 7 % SECONDS).astype("timedelta64[s]")
     updated = created + np.timedelta64(_FINISHED_AFTER)
     text = pa.array(numbers).cast(pa.string())
     columns: dict[str, Any] = {
