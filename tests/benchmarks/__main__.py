@@ -25,7 +25,7 @@ from tests.benchmarks.measuring import BenchmarkError, say
 from tests.benchmarks.options import Options
 from tests.benchmarks.results import Line
 
-QUESTIONS = ("by_id", "memory", "rate_limit", "sync", "asking", "start")
+QUESTIONS = ("by_id", "memory", "rate_limit", "sync", "asking", "landing", "start", "growth")
 
 
 def main(argv: list[str] | None = None) -> int:
