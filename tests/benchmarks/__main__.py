@@ -25,8 +25,6 @@ from tests.benchmarks.measuring import BenchmarkError, say
 from tests.benchmarks.options import Options
 from tests.benchmarks.results import Line
 
-QUESTIONS = ("by_id", "memory", "rate_limit", "sync", "asking", "landing", "start", "growth")
-
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, print, and keep what was found if that is wanted; return 1 where something did not do what it was to."""
@@ -35,14 +33,16 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which questions: {', '.join(QUESTIONS)} (all)")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"which questions: {', '.join(results.QUESTIONS)} (all)"
+    )
     parser.add_argument("--small", action="store_true", help="a quick pass over few runs, whose numbers mean little")
     parser.add_argument("--alone", action="store_true", help="the pipeline alone, without peers")
     parser.add_argument("--times", type=int, metavar="N", help="how often each is run, whatever the question says")
     parser.add_argument("--save", action="store_true", help=f"keep what was found in {results.RESULTS.name}")
     parser.add_argument("--folder", type=Path, help="where to put lakes of up to some gigabytes (a temporary folder)")
     arguments = parser.parse_args(argv)
-    if unknown := set(arguments.names) - set(QUESTIONS):
+    if unknown := set(arguments.names) - set(results.QUESTIONS):
         parser.error(f"no question is called {', '.join(sorted(unknown))}")
     if arguments.save and arguments.small:
         parser.error("what a small pass finds is not to be kept")
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=arguments.folder) as name:
         folder = Path(name)
         options = Options(lakes=folder / "lakes", small=arguments.small, alone=arguments.alone, times=arguments.times)
-        for question in arguments.names or QUESTIONS:
+        for question in arguments.names or results.QUESTIONS:
             lines = _measure(question, options, folder / question)
             if lines is None:
                 failed = True

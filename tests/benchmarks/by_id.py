@@ -35,7 +35,7 @@ from tests.benchmarks.results import Line
 from tests.fast_server import FastServer, payload, run_id, serving_fast
 
 OURS = "pipeline"
-_RUNS, _FEW_RUNS = 10_000, 300
+_RUNS, _FEW_RUNS = 10_000, 100
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,7 @@ def credits_by_day_and_kind(lake: MadeLake) -> dict[tuple[str, str], Decimal]:
         for kind, values in (("extract_run", _OWN_CREDITS), ("parse_run", _PARSE_CREDITS)):
             whole, rest = divmod(size, len(values))
             more = (values[(place + each) % len(values)] for each in range(rest))
-            found[day_name(place), kind] = whole * sum(values) + sum(more)
+            found[day_name(place), kind] = whole * sum(values, Decimal()) + sum(more, Decimal())
     return found
 
 

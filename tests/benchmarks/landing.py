@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 import duckdb
@@ -82,7 +83,7 @@ def _check(folder: Path, lake: MadeLake, numbers: list[int]) -> None:
         con.read_parquet(str(folder / "runs/*/runs.parquet"), hive_partitioning=False).create_view("runs")
         counted = con.sql("SELECT count(*), count(DISTINCT run_id), sum(credits + total_credits) FROM runs").fetchall()
         changed = {run_id for (run_id,) in con.sql("SELECT run_id FROM runs WHERE reviewed").fetchall()}
-    by_kind = {"extract_run": 0, "parse_run": 0}
+    by_kind = dict.fromkeys(("extract_run", "parse_run"), Decimal())
     for (_day, kind), credits in lakes.credits_by_day_and_kind(lake).items():
         by_kind[kind] += credits
     expected = [(lake.runs, lake.runs, 2 * by_kind["extract_run"] + by_kind["parse_run"])]

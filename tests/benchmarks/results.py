@@ -17,6 +17,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+QUESTIONS = ("by_id", "memory", "rate_limit", "sync", "landing", "asking", "start", "growth")
+"""All questions, each a module of its own, in the order in which they are told of."""
 RESULTS = Path(__file__).parent / "results.json"
 _PACKAGES = ("extend-pipeline", "duckdb", "pyarrow", "pandas", "httpx", "aiohttp", "dlt", "extend-ai")
 _HEADER = ("what", "`pipeline`", "beside it", "ratio", "to reach", "")
@@ -63,19 +65,19 @@ def _verdict(reached: bool | None) -> str:
     return {True: "reached", False: "**not reached**", None: ""}[reached]
 
 
-def saved_table(names: Sequence[str], path: Path = RESULTS) -> str:
-    """Return what was kept of these questions as a Markdown table, with the date, the machine and the versions."""
+def saved_table(path: Path = RESULTS) -> str:
+    """Return all that was kept as a Markdown table, with the date, the machine and the versions.
+
+    What was measured in another sitting, or elsewhere, has a table of its own.
+    """
     questions = _read(path)
-    found = [questions[name] for name in names if name in questions]
-    if not found:
+    sittings: dict[str, list[Line]] = {}
+    for name in QUESTIONS:
+        if name in questions:
+            sittings.setdefault(_about(questions[name]), []).extend(Line(**line) for line in questions[name]["lines"])
+    if not sittings:
         return "Not measured yet."
-    lines = [Line(**line) for question in found for line in question["lines"]]
-    parts = []
-    for about in {_about(question): None for question in found}:
-        about_names = [name for name in names if name in questions and _about(questions[name]) == about]
-        which = "" if len(about_names) == len(found) else f"{', '.join(about_names)}: "
-        parts.append(f"{which}{about}")
-    return "\n\n".join([*parts, table(lines)])
+    return "\n\n".join(f"{about}\n\n{table(lines)}" for about, lines in sittings.items())
 
 
 def _about(question: dict[str, Any]) -> str:
