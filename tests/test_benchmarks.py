@@ -69,7 +69,7 @@ def test_things_are_run_in_turn_after_one_turn_that_does_not_count(tmp_path: Pat
     def run(name: str) -> object:
         return lambda turn: done.append((name, turn)) or one
 
-    took = in_turn(2, {"a": run("a"), "b": run("b")})
+    took = in_turn(2, {"a": run("a"), "b": run("b")}, once_before=True)
     assert done == [("a", -1), ("b", -1), ("a", 0), ("b", 0), ("a", 1), ("b", 1)]
     assert took == {"a": [one, one], "b": [one, one]}
 

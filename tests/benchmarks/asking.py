@@ -50,7 +50,7 @@ def measure(options: Options, folder: Path) -> list[Line]:
     ]
     for question in QUESTIONS:
         runs: dict[str, Callable[[int], Took]] = {"pipeline": partial(_ask_once, lake, question, folder)}
-        took = in_turn(options.turns(5), runs)
+        took = in_turn(options.turns(5), runs, once_before=True)
         if not options.alone:  # fewer times: it takes minutes
             took |= in_turn(1, {"pandas": partial(_ask_pandas, lake, question, folder)})
         lines.append(_line(lake, question, took))

@@ -113,6 +113,7 @@ def _lines_of_a_day(sizes: _Sizes, options: Options, folder: Path) -> list[Line]
             "large lake": lambda _turn: land(large, list(large.numbers(last)[: sizes.of_a_day]), folder),
             "large day": lambda _turn: land(large, list(large.numbers(0)[: sizes.of_a_day]), folder),
         },
+        once_before=True,
     )
     small_size, large_size = large.sizes[last], large.sizes[0]
     what = f"landing {sizes.of_a_day:,} changed runs of one day"

@@ -155,14 +155,14 @@ def _number(value: float, digits: int | None) -> str:
     return f"{value:,.{digits}f}"
 
 
-def in_turn(times: int, runs: dict[str, Callable[[int], Took]]) -> dict[str, list[Took]]:
+def in_turn(times: int, runs: dict[str, Callable[[int], Took]], *, once_before: bool = False) -> dict[str, list[Took]]:
     """Run each, then each again, and so on, so that whatever the machine does meanwhile meets all of them alike.
 
-    Each is told the number of its turn. Returns what they took, in order. Where there are several turns each is run
-    once before: what is compiled, or read from the disk for the first time, is not measured.
+    Each is told the number of its turn. Returns what they took, in order. With `once_before` each is run once before
+    several turns, so that in short ones nothing is compiled, or read from the disk for the first time.
     """
     took: dict[str, list[Took]] = {name: [] for name in runs}
-    for name, run in runs.items() if times > 1 else ():
+    for name, run in runs.items() if once_before and times > 1 else ():
         say(f"  {name}, once before it counts")
         run(-1)
     for turn in range(times):

@@ -28,7 +28,7 @@ def measure(options: Options, folder: Path) -> list[Line]:
     def run(command: list[str]) -> Callable[[int], Took]:
         return lambda _turn: run_child(command, folder=folder)
 
-    took = in_turn(options.turns(10), {name: run(command) for name, command in commands.items()})
+    took = in_turn(options.turns(10), {name: run(command) for name, command in commands.items()}, once_before=True)
     wall = {name: [each.wall_s for each in of] for name, of in took.items()}
     lines = []
     for name, most_s, beside in (("--help", 0.2, "python"), ("status", 0.5, "imports")):

@@ -45,7 +45,8 @@ def measure(options: Options, folder: Path) -> list[Line]:
             say("  dlt is left out, not installed: pip install -e '.[benchmark]'")
         took = in_turn(options.turns(3), runs)
         lake = folder / f"pipeline-{number}-0"
-        again = in_turn(options.turns(10), {"nothing new": partial(_sync_again, base_url, lake)})["nothing new"]
+        asking = {"nothing new": partial(_sync_again, base_url, lake)}
+        again = in_turn(options.turns(10), asking, once_before=True)["nothing new"]
     return [*_lines(number, took), _line_of_nothing_new(number, again)]
 
 
