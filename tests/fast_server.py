@@ -3,9 +3,10 @@
 The sandbox, which behaves as the API does, gives a few thousand. This is for soaks and benchmarks, in which the client
 is to be what takes time.
 
-    python -m tests.fast_server          prints its port, then a line with its count of answers for each line it reads
+    python -m tests.fast_server [QPS]    prints its port, then for each line it reads one with its counts: answers, 429s
 
-A run's number is the digits of its ID. It decides the day of creation, of 365, and every seventh run failed.
+With QPS it lets through so many requests a second, as the sandbox does, and answers the others with 429. A run's number
+is the digits of its ID. It decides the day of creation, of 365, and every seventh run failed.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from pipeline.sandbox.limits import TokenBucket, retry_headers
 
 DAYS = 365
 _FIRST_DAY = datetime(2025, 11, 1, 9, 30, tzinfo=UTC)
@@ -56,9 +60,17 @@ def payload(number: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@dataclass
+class Counts:
+    """How many requests were answered, and how many refused with 429."""
+
+    answered: int = 0
+    refused: int = 0
+
+
 class _Answering(asyncio.Protocol):
-    def __init__(self, counts: list[int], templates: list[bytes]) -> None:
-        self._counts, self._templates = counts, templates
+    def __init__(self, counts: Counts, templates: list[bytes], bucket: TokenBucket) -> None:
+        self._counts, self._templates, self._bucket = counts, templates, bucket
         self._ahead = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -67,12 +79,20 @@ class _Answering(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         *requests, self._ahead = (self._ahead + data).split(b"\r\n\r\n")
         for request in requests:
+            if (wait_s := self._bucket.wait_s()) > 0:
+                self._refuse(wait_s)
+                continue
             number = int(request[: request.index(b" HTTP/1.1")].rsplit(b"_", 1)[1])
             body = self._body(number)
             self._transport.write(
                 b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
             )
-            self._counts[0] += 1
+            self._counts.answered += 1
+
+    def _refuse(self, wait_s: float) -> None:
+        headers = b"".join(b"%s: %s\r\n" % header for header in retry_headers("seconds", wait_s))
+        self._transport.write(b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n" + headers + b"\r\n")
+        self._counts.refused += 1
 
     def _body(self, number: int) -> bytes:
         """Return the payload by a template: numbers with one remainder differ in the digits of the number alone."""
@@ -91,15 +111,15 @@ def _templates() -> list[bytes]:
     return templates
 
 
-async def _serve(counts: list[int]) -> None:
+async def _serve(limit_qps: float) -> None:
     loop = asyncio.get_running_loop()
-    templates = _templates()
-    server = await loop.create_server(lambda: _Answering(counts, templates), "127.0.0.1", 0, backlog=1024)
+    counts, templates, bucket = Counts(), _templates(), TokenBucket(limit_qps)
+    server = await loop.create_server(lambda: _Answering(counts, templates, bucket), "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while await reader.readline():
-        print(counts[0], flush=True)
+        print(counts.answered, counts.refused, flush=True)
 
 
 class FastServer:
@@ -109,21 +129,26 @@ class FastServer:
         self._process = process
         assert process.stdout is not None
         self.base_url = f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        self.pid = process.pid
 
-    def answered(self) -> int:
-        """Return how many requests it has answered."""
+    def counts(self) -> Counts:
+        """Return what it has counted so far."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
-        return int(self._process.stdout.readline())
+        return Counts(*map(int, self._process.stdout.readline().split()))
+
+    def answered(self) -> int:
+        """Return how many requests it has answered."""
+        return self.counts().answered
 
 
 @contextmanager
-def serving_fast() -> Iterator[FastServer]:
-    """Serve in a process of its own meanwhile."""
+def serving_fast(limit_qps: float = 0) -> Iterator[FastServer]:
+    """Serve in a process of its own meanwhile; let through so many requests a second, or 0 for all."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.fast_server"],
+        [sys.executable, "-m", "tests.fast_server", str(limit_qps)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent,
     )  # fmt: skip
     with process:
@@ -135,4 +160,4 @@ def serving_fast() -> Iterator[FastServer]:
 
 if __name__ == "__main__":
     multiprocessing.current_process().name = "fast-server"
-    asyncio.run(_serve([0]))
+    asyncio.run(_serve(float(sys.argv[1]) if len(sys.argv) > 1 else 0))

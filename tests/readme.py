@@ -13,6 +13,7 @@ from pathlib import Path
 from pipeline import cli, schema
 from pipeline.sandbox.server import serve
 from pipeline.sandbox.world import World
+from tests.benchmarks import results
 from tests.commands import environment_of, run_here
 
 ROOT = Path(__file__).parent.parent
@@ -89,7 +90,7 @@ def _type_name(column: schema.Column) -> str:
     return names.get(column.type, str(column.type).replace("string", "text"))
 
 
-_GENERATORS = {"commands": _commands, "dictionary": _dictionary}
+_GENERATORS = {"commands": _commands, "dictionary": _dictionary, "speed": results.saved_table}
 
 
 if __name__ == "__main__":
