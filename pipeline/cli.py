@@ -29,14 +29,13 @@ exit codes: 0 all landed; 1 it could not run; 2 wrong usage; 3 some runs did not
 """
 
 
-_NOT_FOUND_HERE = ("pandas", "numpy", "httpx._main")
-"""What others import if they can, and no command needs: pyarrow numpy at once, and pandas at the first value that it
-makes or reads; httpx a command line of its own, with all that this takes. Together that is half as long again as what a
-command does need, and 50 MB for as long as the process lives."""
+_NOT_FOUND_HERE = ("pandas", "httpx._main")
+"""What others import if they can, and no command needs: pyarrow pandas at the first value that it makes or reads, which
+takes a quarter of a second and 35 MB for as long as the process lives; httpx a command line of its own."""
 
 
 class _Finder:
-    """Says of these modules that they are not there; all three are optional to whoever imports them."""
+    """Says of these modules that they are not there; both are optional to whoever imports them."""
 
     @staticmethod
     def find_spec(name: str, _path: object, _target: object = None) -> None:
