@@ -28,6 +28,8 @@ _MARK = b"run IDs1"
 _NUMBER = np.dtype("<u4")
 _START = len(_PARQUET) + len(_MARK) + 2 * _NUMBER.itemsize
 _READ_BYTES = 1 << 16
+_SHIFT = np.uint64(32)
+_LOW = np.uint64(0xFFFF_FFFF)
 
 
 def hash_ids(run_ids: Iterable[str]) -> Hashes:
@@ -56,42 +58,95 @@ def read_hashes(path: Path | str) -> Hashes | None:
     return np.frombuffer(found, _NUMBER) if zlib.crc32(found) == checksum else None
 
 
+def among(run_ids: list[str], hashes: Hashes) -> list[str]:
+    """Return those of the IDs that have one of these hashes, which are sorted."""
+    return [run_ids[at] for at in np.flatnonzero(_is_among(hash_ids(run_ids), hashes))]
+
+
 class Wanted:
-    """Runs that are looked for, each with the day under which it is expected: None where nothing is expected."""
+    """Runs that are looked for, each with the day under which it is expected: None where nothing is expected.
+
+    Takes eight bytes a run: its hash, and which of the days it is.
+    """
 
     def __init__(self) -> None:
-        self._hashes: list[Hashes] = []
-        self._places: list[npt.NDArray[np.int32]] = []
-        self._place_of: dict[str | None, int] = {}
+        self._new: list[npt.NDArray[np.uint64]] = []
+        self._known = np.zeros(0, np.uint64)
+        self._places: dict[str | None, int] = {}
 
     def add(self, run_ids: Iterable[str], days: Iterable[str | None]) -> None:
         """Look for more runs."""
-        places = [self._place_of.setdefault(day, len(self._place_of)) for day in days]
-        self._hashes.append(hash_ids(run_ids))
-        self._places.append(np.array(places, np.int32))
+        places = [self._places.setdefault(day, len(self._places)) for day in days]
+        self._new.append(_packed(hash_ids(run_ids), np.array(places, np.uint64)))
 
     def iter_days(self, paths: Iterable[tuple[str, Path]]) -> Iterator[str]:
         """Yield those of the days (with their files) that may hold one of the runs and where it is not expected."""
-        if not self._hashes:
-            return
-        hashes, places = np.concatenate(self._hashes), np.concatenate(self._places)
-        order = np.argsort(hashes, kind="stable")
-        wanted, starts = np.unique(hashes[order], return_index=True)
+        wanted = np.unique(_hashes(self._sorted()))
         if not len(wanted):
             return
-        # Runs of one hash may be expected under several days.
-        lowest: Any = np.minimum.reduceat(places[order], starts)
-        highest: Any = np.maximum.reduceat(places[order], starts)
         for day, path in paths:
             found = read_hashes(path)
             if found is None:
                 if _has_runs(path):
                     yield day
-                continue
-            at = _places_of(found, wanted)
-            place = self._place_of.get(day, -1)
-            if ((lowest[at] != place) | (highest[at] != place)).any():
+            elif self._is_elsewhere(found if len(found) < len(wanted) else _among(wanted, found), day).any():
                 yield day
+
+    def elsewhere(self, day: str, run_ids: list[str]) -> list[str]:
+        """Return those of a day's run IDs that may be among the runs, expected under another day."""
+        return [run_ids[at] for at in np.flatnonzero(self._is_elsewhere(hash_ids(run_ids), day))]
+
+    def hashes_of_several_days(self) -> Hashes:
+        """Return the hashes of all runs that are expected under more than one day; sorted."""
+        hashes = _hashes(self._sorted())
+        return np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
+
+    def days_of(self, hashes: Hashes) -> list[str]:
+        """Return the days under which runs of one of these hashes, sorted, are expected; oldest first."""
+        known = self._sorted()
+        places = {int(place) for place in known[_is_among(_hashes(known), hashes)] & _LOW}
+        return sorted(day for day, place in self._places.items() if day is not None and place in places)
+
+    def _sorted(self) -> npt.NDArray[np.uint64]:
+        if self._new:
+            known = np.concatenate([self._known, *self._new])
+            self._new = []
+            known.sort()
+            self._known = known[np.flatnonzero(np.diff(known, prepend=known[:1] + 1))]
+        return self._known
+
+    def _is_elsewhere(self, hashes: Hashes, day: str) -> npt.NDArray[np.bool_]:
+        known, place = self._sorted(), self._places.get(day, len(self._places))
+        own = _packed(hashes, np.uint64(place))
+        at = np.searchsorted(known, _packed(hashes, np.uint64(0)))
+        # The first of the hash is of another day, or there is a second.
+        first, second = known[at.clip(max=len(known) - 1)], known[(at + 1).clip(max=len(known) - 1)]
+        is_known = (at < len(known)) & (_hashes(first) == hashes)
+        has_second = (at + 1 < len(known)) & (_hashes(second) == hashes)
+        elsewhere: npt.NDArray[np.bool_] = is_known & ((first != own) | has_second)
+        return elsewhere
+
+
+def _packed(hashes: Hashes, places: Any) -> npt.NDArray[np.uint64]:
+    packed: npt.NDArray[np.uint64] = (hashes.astype(np.uint64) << _SHIFT) | places
+    return packed
+
+
+def _hashes(packed: npt.NDArray[np.uint64]) -> Hashes:
+    return (packed >> _SHIFT).astype(np.uint32)
+
+
+def _among(some: Hashes, others: Hashes) -> Hashes:
+    return some[_is_among(some, others)]
+
+
+def _is_among(some: Hashes, others: Hashes) -> npt.NDArray[np.bool_]:
+    """Tell of each whether it is among others, which are sorted."""
+    if not len(others):
+        return np.zeros(len(some), np.bool_)
+    at = np.searchsorted(others, some).clip(max=len(others) - 1)
+    is_among: npt.NDArray[np.bool_] = others[at] == some
+    return is_among
 
 
 def _has_runs(path: Path) -> bool:
@@ -100,15 +155,3 @@ def _has_runs(path: Path) -> bool:
         return "run_id" in pq.read_schema(path).names
     except UNREADABLE:
         return True
-
-
-def _places_of(some: Hashes, wanted: Hashes) -> npt.NDArray[np.int64]:
-    """Return where in the wanted hashes those stand that are among others; both are sorted, the fewer are looked up."""
-    if len(some) < len(wanted):
-        at = np.searchsorted(wanted, some).clip(max=len(wanted) - 1)
-        found: npt.NDArray[np.int64] = at[wanted[at] == some]
-        return found
-    if not len(some):
-        return np.zeros(0, np.int64)
-    in_some = np.searchsorted(some, wanted).clip(max=len(some) - 1)
-    return np.flatnonzero(some[in_some] == wanted)

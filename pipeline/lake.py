@@ -58,6 +58,9 @@ class UnlandedLog:
     offset: int
 
 
+_RUN_IDS = pa.schema([RUNS_FILE_SCHEMA.field("run_id")])
+
+
 class LakeFiles:
     """Reads and writes the files of one lake. Making one touches nothing.
 
@@ -198,6 +201,11 @@ class LakeFiles:
         Raises LakeDamagedError where a byte has changed since it was written.
         """
         return sealed.read_table(self.day_path(day), RUNS_FILE_SCHEMA)
+
+    def read_run_ids(self, day: str) -> list[str]:
+        """Return a day's run IDs; raises as `read_day` does."""
+        ids: list[str] = sealed.read_table(self.day_path(day), _RUN_IDS)["run_id"].to_pylist()
+        return ids
 
     def write_day(self, day: str, table: pa.Table) -> None:
         """Replace a day's file. It stays where it became empty: a query may have it in its list of files."""

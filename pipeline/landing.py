@@ -21,7 +21,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import durable, holding
+from pipeline import durable
 from pipeline.deletion import mark_deleted
 from pipeline.erased import read_erased
 from pipeline.errors import DiskError
@@ -29,14 +29,14 @@ from pipeline.flatten import Row
 from pipeline.lake import LakeFiles, Move, UnlandedLog
 from pipeline.merge import day_of, merge_rows, same_content
 from pipeline.merge_tables import is_same_content, is_same_row, merge_runs
+from pipeline.movers import find_movers
 from pipeline.schema import DEAD_LETTERS_SCHEMA, RUNS_FILE_SCHEMA
 from pipeline.staging import Landing, Staging
 
 LOGGED_LANDS_NEXT = "what had been logged lands with the next command, once this is mended"
 _MERGE_ROWS = 2_000
-_SEARCH_ROWS = 50_000
-_DUCKDB = {"memory_limit": "32MB", "threads": "1"}
-"""Finding the runs of more than one day among 600,000 takes 75 MB so; with 128 MB and two threads 128, no faster."""
+_DUCKDB = {"memory_limit": "128MB", "threads": "1"}
+"""What DuckDB may take before it goes to the disk: less than 64 MB a thread is too little for ten million IDs."""
 
 
 def land_log(lake: LakeFiles, log: UnlandedLog, *, replace: bool = False) -> Landing:
@@ -56,17 +56,18 @@ def land_logs(lake: LakeFiles, logs: list[UnlandedLog], *, replace: bool = False
         staging = Staging(folder, read_erased(lake))
         landings = [staging.read(log) for log in logs]
         staging.close()
-        with duckdb.connect(config={**_DUCKDB, "temp_directory": str(folder)}) as con:
-            con.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
-            staging.create_views(con)
-            if staging.rows:
-                rewriting = _Rewriting(lake, con, staging, replace=replace)
-                rewriting.run()
-                landings[-1].landed, landings[-1].unchanged = rewriting.landed, rewriting.unchanged
-            letters = lake.read_dead_letters()
-            con.register("letters", letters)
-            mark_deleted(lake, con)
-            _settle_dead_letters(lake, con, letters, with_stored=replace)
+        if staging.rows:
+            rewriting = _Rewriting(lake, staging, replace=replace)
+            rewriting.run()
+            landings[-1].landed, landings[-1].unchanged = rewriting.landed, rewriting.unchanged
+        letters = lake.read_dead_letters()
+        if len(letters) or staging.failures:
+            with duckdb.connect(config={**_DUCKDB, "temp_directory": str(folder)}) as con:
+                con.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
+                staging.create_views(con)
+                con.register("letters", letters)
+                mark_deleted(lake, con)
+                _settle_dead_letters(lake, con, letters, with_stored=replace)
         return landings
     except duckdb.Error as error:
         lake.raise_damage()
@@ -112,8 +113,8 @@ def _is_among(table: pa.Table, run_ids: Iterable[str]) -> Any:
 class _Rewriting:
     """Goes through the days that staged rows belong to, and replaces each."""
 
-    def __init__(self, lake: LakeFiles, con: duckdb.DuckDBPyConnection, staging: Staging, *, replace: bool) -> None:
-        self.lake, self.con, self.staging = lake, con, staging
+    def __init__(self, lake: LakeFiles, staging: Staging, *, replace: bool) -> None:
+        self.lake, self.staging = lake, staging
         self.replace = replace
         self.landed = self.unchanged = 0
         self._movers: dict[str, list[str]] = {}
@@ -135,18 +136,9 @@ class _Rewriting:
 
     def _moved_rows(self) -> tuple[dict[str, list[Row]], list[Move]]:
         """Return the merged rows of such runs by their day, and the moves that this makes of old rows."""
-        self.con.execute("CREATE TEMP TABLE movers (run_id VARCHAR)")
-        self.con.execute("INSERT INTO movers SELECT run_id FROM staged GROUP BY run_id HAVING min(_day) <> max(_day)")
-        self._see_stored("SELECT DISTINCT run_id, _day FROM staged")
-        self.con.execute(
-            "INSERT INTO movers SELECT DISTINCT run_id FROM stored "
-            "JOIN (SELECT DISTINCT run_id, _day FROM staged) AS staged USING (run_id) "
-            "WHERE stored._day <> staged._day AND run_id NOT IN (FROM movers)"
-        )
-        self._see_stored("SELECT run_id, NULL::VARCHAR AS _day FROM movers")
-        self._movers = self._movers_by_day("staged")
+        self._movers, stored_by_day = find_movers(self.lake, self.staging)
         staged = self._rows_of(self._movers, self.staging.read_day)
-        stored = self._rows_of(self._movers_by_day("stored"), self.lake.read_day)
+        stored = self._rows_of(stored_by_day, self.lake.read_day)
         added: dict[str, list[Row]] = defaultdict(list)
         moves: list[Move] = []
         for run_id, rows in staged.items():
@@ -157,10 +149,6 @@ class _Rewriting:
             moves += [(run_id, old, new) for old, _row in stored[run_id] if old != new]
         return added, moves
 
-    def _movers_by_day(self, view: str) -> dict[str, list[str]]:
-        movers = self.con.view(view).join(self.con.table("movers"), "run_id", how="semi")
-        return dict(movers.aggregate("_day, list(DISTINCT run_id)", "_day").fetchall())
-
     def _rows_of(
         self, run_ids_by_day: dict[str, list[str]], read_day: Callable[[str], pa.Table]
     ) -> dict[str, list[tuple[str, Row]]]:
@@ -170,23 +158,6 @@ class _Rewriting:
             for row in table.filter(_is_among(table, run_ids)).to_pylist():
                 rows[row["run_id"]].append((day, row))
         return rows
-
-    def _see_stored(self, query: str) -> None:
-        """Make the view `stored` of run IDs and their days, of all days whose files may hold a run that is asked for,
-        but not the day under which it is expected (`_day`, null where under none).
-        """
-        wanted = holding.Wanted()
-        for batch in self.con.sql(query).to_arrow_reader(_SEARCH_ROWS):
-            wanted.add(batch["run_id"].to_pylist(), batch["_day"].to_pylist())
-        paths = [str(self.lake.day_path(day)) for day in self.lake.days_of(wanted)]
-        if not paths:
-            none = "SELECT NULL::VARCHAR AS run_id, NULL::VARCHAR AS _day WHERE false"
-            self.con.execute(f"CREATE OR REPLACE TEMP VIEW stored AS {none}")
-            return
-        relation = self.con.read_parquet(paths, filename=True, hive_partitioning=False)
-        relation.project("run_id, regexp_extract(filename, 'day=([^/\\\\]+)', 1) AS _day").create_view(
-            "stored", replace=True
-        )
 
     def _merged(self, staged: list[Row], stored: list[Row]) -> Row:
         if self.replace:
@@ -288,13 +259,15 @@ def _settle_dead_letters(
         """
         WITH every AS (
             FROM letters UNION ALL BY NAME FROM failures
+        ), came_of_them AS (
+            FROM came SEMI JOIN every USING (run_id)
         ), last AS (
             FROM every
             QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY failed_at DESC, load_id DESC) = 1
         )
         FROM last
         WHERE NOT EXISTS (
-            FROM came WHERE came.run_id = last.run_id AND came.fetched_at >= last.failed_at
+            FROM came_of_them AS came WHERE came.run_id = last.run_id AND came.fetched_at >= last.failed_at
         ) AND NOT EXISTS (FROM gone WHERE gone.run_id = last.run_id)
         ORDER BY run_id
         """

@@ -54,7 +54,8 @@ def is_parquet_whole(content: bytes) -> bool | None:
 
 
 def read_table(path: Path, schema: pa.Schema, *, is_trusted: bool = False) -> pa.Table:
-    """Return a file's rows in the declared schema (see `in_schema`); no rows where there is no file.
+    """Return a file's rows in the declared schema (see `in_schema`); no rows where there is no file. Columns that the
+    schema does not name are not read.
 
     Raises LakeDamagedError where it is not what was written; its checksum is not asked where it `is_trusted`.
     """
@@ -70,7 +71,8 @@ def read_table(path: Path, schema: pa.Schema, *, is_trusted: bool = False) -> pa
             version = _version_of(path, file.metadata)
             if is_whole is None and version >= SEALED_SINCE and not is_trusted:
                 raise LakeDamagedError(_damaged(path, NO_CHECKSUM))
-            return in_schema(file.read(), schema)
+            names = [name for name in schema.names if name in file.schema_arrow.names]
+            return in_schema(file.read(names), schema)
     except UNREADABLE as error:
         raise LakeDamagedError(_damaged(path, f"not readable as Parquet: {one_line(error)}")) from error
 

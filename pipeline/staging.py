@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
-from pipeline import raw
+from pipeline import holding, raw
 from pipeline.erased import Erased
 from pipeline.flatten import Row, flatten_run, text_value, time_value
 from pipeline.kinds import kind_of
@@ -23,7 +23,7 @@ from pipeline.schema import DEAD_LETTERS_SCHEMA, RUNS_FILE_SCHEMA
 
 _DAY = pa.field("_day", pa.string())
 _STAGED_SCHEMA = RUNS_FILE_SCHEMA.append(_DAY).remove_metadata()
-_KEYS = ("run_id", "kind", "created_at", "initial_run_at", "file_created_at", "fetched_at", "_day")
+_KEYS = ("run_id", "fetched_at")
 _KEYS_SCHEMA = pa.schema([_STAGED_SCHEMA.field(name).remove_metadata() for name in _KEYS])
 _BATCH_ROWS = 1_024
 _BATCH_BYTES = 32 << 20
@@ -58,12 +58,13 @@ class Landing:
 class Staging:
     """Flattened rows and failures of raw logs. Rows are kept by the day that their own payload puts them in.
 
-    What is gone from the lake for good is left out. Up to 8 MiB stay in memory; beyond that they go to a file in
-    `folder`, and one day at a time comes back.
+    What is gone from the lake for good is left out. `wanted` has all rows' runs with their days. Up to 8 MiB stay in
+    memory; beyond that they go to a file in `folder`, and one day at a time comes back.
     """
 
     def __init__(self, folder: Path, erased: Erased) -> None:
         self._erased = erased
+        self.wanted = holding.Wanted()
         self.rows = 0
         self.failures = 0
         self._folder = folder
@@ -92,8 +93,7 @@ class Staging:
         """Make ready to be asked: nothing more will be read."""
         self._take_batch()
         if self._tables:
-            self._in_memory = dict(_split_by_day(pa.concat_tables(self._tables)))
-        self._tables = []
+            self._in_memory = dict(self._split_by_day())
         self._write_failures()
 
     def days(self) -> list[str]:
@@ -112,7 +112,7 @@ class Staging:
         return pa.concat_tables(parts).drop_columns([_DAY.name]).cast(RUNS_FILE_SCHEMA)
 
     def create_views(self, con: duckdb.DuckDBPyConnection) -> None:
-        """Make the views `staged` (of each row what tells where it belongs, not all of it) and `failures`."""
+        """Make the views `staged` (of each row the run's ID and when it came) and `failures`."""
         con.register("staged_in_memory", pa.concat_tables([_KEYS_SCHEMA.empty_table(), *self._keys]))
         keys = con.table("staged_in_memory")
         if list(self._folder.glob("keys-*.parquet")):
@@ -172,6 +172,7 @@ class Staging:
         if self._row_batch:
             table = pa.Table.from_pylist(self._row_batch, schema=_STAGED_SCHEMA)
             self._tables.append(table)
+            self.wanted.add(*([row[name] for row in self._row_batch] for name in ("run_id", _DAY.name)))
             self._keys.append(table.select(_KEYS).cast(_KEYS_SCHEMA))
             self._row_batch, self._bytes = [], 0
             if sum(each.nbytes for each in self._tables) >= _MEMORY_BYTES:
@@ -180,13 +181,27 @@ class Staging:
     def _spill(self) -> None:
         options = pa.ipc.IpcWriteOptions(compression="lz4")
         with self._rows_path.open("ab") as file:
-            for day, rows in _split_by_day(pa.concat_tables(self._tables)):
+            for day, rows in self._split_by_day():
                 start = file.tell()
                 with pa.ipc.new_stream(file, _STAGED_SCHEMA, options=options) as writer:
                     writer.write_table(rows)
                 self._spilled[day].append((start, file.tell() - start))
         pq.write_table(pa.concat_tables(self._keys), self._folder / f"keys-{self.rows:012d}.parquet")
-        self._tables, self._keys = [], []
+        self._keys = []
+
+    def _split_by_day(self) -> list[tuple[str, pa.Table]]:
+        """Return the rows in memory by day; whoever asks has them from now on."""
+        tables, self._tables = self._tables, []
+        table = pa.concat_tables(tables).combine_chunks()
+        del tables  # at most two copies of the rows at any moment
+        table = table.sort_by(_DAY.name)
+        runs = pc.run_end_encode(table[_DAY.name].combine_chunks())
+        ends = runs.run_ends.to_pylist()
+        starts = [0, *ends[:-1]]
+        return [
+            (day, table.slice(start, end - start))
+            for day, start, end in zip(runs.values.to_pylist(), starts, ends, strict=True)
+        ]
 
     def _take_failure(self, landing: Landing, record: raw.Record) -> None:
         if self._erased.has(record["run_id"]):
@@ -229,15 +244,3 @@ def _text_or_null(value: object) -> str | None:
 
 def _count_or_null(value: object) -> int | None:
     return value if type(value) is int and abs(value) < 2**31 else None
-
-
-def _split_by_day(table: pa.Table) -> list[tuple[str, pa.Table]]:
-    """Return the rows of each day."""
-    table = table.sort_by(_DAY.name).combine_chunks()
-    runs = pc.run_end_encode(table[_DAY.name].combine_chunks())
-    ends = runs.run_ends.to_pylist()
-    starts = [0, *ends[:-1]]
-    return [
-        (day, table.slice(start, end - start))
-        for day, start, end in zip(runs.values.to_pylist(), starts, ends, strict=True)
-    ]

@@ -35,15 +35,20 @@ def ten_days(lake: LakeFiles) -> LakeFiles:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The days whose rows DuckDB was told to look at."""
+    """The days whose run IDs were looked at, or that DuckDB was told to look at."""
     days: list[str] = []
-    read_parquet = duckdb.DuckDBPyConnection.read_parquet
+    read_run_ids, read_parquet = LakeFiles.read_run_ids, duckdb.DuckDBPyConnection.read_parquet
 
-    def noting(con: duckdb.DuckDBPyConnection, paths: Any, **options: Any) -> duckdb.DuckDBPyRelation:
+    def noting_ids(lake: LakeFiles, day: str) -> list[str]:
+        days.append(day)
+        return read_run_ids(lake, day)
+
+    def noting_paths(con: duckdb.DuckDBPyConnection, paths: Any, **options: Any) -> duckdb.DuckDBPyRelation:
         days.extend(Path(path).parent.name.removeprefix("day=") for path in paths)
         return read_parquet(con, paths, **options)
 
-    monkeypatch.setattr(duckdb.DuckDBPyConnection, "read_parquet", noting)
+    monkeypatch.setattr(LakeFiles, "read_run_ids", noting_ids)
+    monkeypatch.setattr(duckdb.DuckDBPyConnection, "read_parquet", noting_paths)
     return days
 
 
@@ -155,3 +160,26 @@ def test_runs_that_are_gone_are_looked_for_in_their_own_days_alone(ten_days: Lak
     assert not set(opened) & (set(DAYS) - {"2026-10-07"})
     with Lake(ten_days.folder) as catalog:
         assert catalog.sql("SELECT run_id FROM runs WHERE deleted_at IS NOT NULL").fetchall() == [("pr_2026-10-07_0",)]
+
+
+def test_only_runs_expected_under_another_day_are_elsewhere() -> None:
+    wanted = holding.Wanted()
+    wanted.add(["a", "b", "c", "c", "d"], ["2026-10-01", "2026-10-02", "2026-10-01", "2026-10-02", "2026-10-01"])
+    assert wanted.elsewhere("2026-10-01", ["a", "b", "c", "x"]) == ["b", "c"]
+    assert wanted.elsewhere("2026-10-02", ["d", "c", "b", "a"]) == ["d", "c", "a"]
+    assert wanted.elsewhere("2026-10-03", ["x", "a"]) == ["a"]
+    several = wanted.hashes_of_several_days()
+    assert several.tolist() == [zlib.crc32(b"c")]
+    assert wanted.days_of(several) == ["2026-10-01", "2026-10-02"]
+    wanted.add(["d"], ["2026-10-03"])  # what is added later counts as well
+    assert sorted(wanted.hashes_of_several_days().tolist()) == sorted([zlib.crc32(b"c"), zlib.crc32(b"d")])
+
+
+def test_runs_whose_ids_have_one_hash_stay_apart(lake: LakeFiles) -> None:
+    # crc32("clr_plumless") and crc32("clr_buckeroo") are one number.
+    one, other = "clr_plumless", "clr_buckeroo"
+    assert zlib.crc32(one.encode()) == zlib.crc32(other.encode())
+    land(lake, classify(one, createdAt="2026-11-02T10:00:00Z"))
+    land(lake, classify(other, createdAt="2026-11-03T10:00:00Z"))
+    land(lake, classify(one, createdAt="2026-11-02T10:00:00Z"), classify(other, createdAt="2026-11-03T10:00:00Z"))
+    assert stored(lake) == [("2026-11-02", one), ("2026-11-03", other)]
