@@ -36,6 +36,7 @@ from pipeline.retry import (
     clean_text,
     failure_of_exception,
 )
+from pipeline.sandbox.limits import TokenBucket, retry_headers
 from tests.simulated import now, run_simulated
 
 CANARY = "sk_canary_7f3a"
@@ -525,6 +526,26 @@ def test_ten_minutes_without_the_api_lose_nothing(down: str) -> None:
     resumed = min(at for at in landed if at > 600)
     assert resumed < 651
     assert 490 * 0.97 <= len([at for at in landed if resumed + 20 <= at < resumed + 30]) <= 500
+
+
+@pytest.mark.parametrize("limit", [10, 25, pytest.param(75, marks=pytest.mark.long)])
+def test_a_server_that_enforces_its_limit_costs_three_percent_and_not_one_429(limit: int) -> None:
+    buckets: list[TokenBucket] = []
+    answers: list[tuple[float, int]] = []
+
+    async def handler(request: httpx.Request) -> httpx.Response:
+        if not buckets:  # its clock is the simulated loop's
+            buckets.append(TokenBucket(limit, clock=now))
+        wait_s = buckets[0].wait_s()
+        answers.append((now() - 1000, 429 if wait_s else 200))
+        await asyncio.sleep(0.2)
+        return httpx.Response(429, headers=retry_headers("seconds", wait_s)) if wait_s else run_of(request)
+
+    outcomes, _client = fetch_many(handler, 100 * limit, qps=limit)
+    assert len([outcome for outcome in outcomes if isinstance(outcome, Answer)]) == 100 * limit
+    # At the least it takes 100 seconds, less the second's requests that a full bucket gives at once.
+    assert 99 < max(at for at, _status in answers) <= 103
+    assert {status for _at, status in answers} == {200}
 
 
 def rate_after_outage(down: httpx.Response, *, seconds: float, qps: float) -> tuple[list[float], float]:
