@@ -7,10 +7,12 @@ temporary SQLite file, so that memory does not grow with the number of runs.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import duckdb
@@ -77,19 +79,22 @@ class Known(Scratch):
         days = {_day(row) for row in rows}
         is_whole = self._pages[kind] > _WHOLE_FROM or None in days
         self._look_up(kind, self._left[kind] if is_whole else self._left[kind] & {*days, UNKNOWN_DAY})
+        run_ids = [text_value(row["id"]) for row in rows]
+        query = "SELECT run_id, mark FROM known WHERE run_id IN (SELECT value FROM json_each(?))"
+        marks = dict(self._con.execute(query, (json.dumps(run_ids),)))
         changed = []
+        for run_id, row in zip(run_ids, rows, strict=True):
+            mark, known = _mark(row), marks.get(run_id)
+            if known is not None:
+                mark = _joined(mark, known)
+            if known != mark:
+                changed.append(row)
+            marks[run_id] = mark
         with self.writing():
-            for row in rows:
-                run_id, mark = text_value(row["id"]), _mark(row)
-                known = self._con.execute("SELECT mark FROM known WHERE run_id = ?", (run_id,)).fetchone()
-                if known is not None:
-                    mark = _joined(mark, known[0])
-                if known is None or known[0] != mark:
-                    changed.append(row)
-                self._con.execute(
-                    "INSERT INTO known VALUES (?1, ?2, ?3, 1) ON CONFLICT DO UPDATE SET mark = ?3, seen = 1",
-                    (run_id, kind.object, mark),
-                )
+            self._con.executemany(
+                "INSERT INTO known VALUES (?1, ?2, ?3, 1) ON CONFLICT DO UPDATE SET mark = ?3, seen = 1",
+                ((run_id, kind.object, mark) for run_id, mark in marks.items()),
+            )
         return changed
 
     def iter_unseen(self, kind: Kind) -> Iterator[str]:
@@ -154,8 +159,11 @@ def _microseconds(time: datetime | None) -> str:
 
 
 def _credits(value: Any) -> str:
-    if type(value) not in (int, float):
-        return ""
+    return _credits_text(value) if type(value) in (int, float) else ""
+
+
+@lru_cache(1024)  # most runs cost one of a few amounts
+def _credits_text(value: int | float) -> str:
     try:
         return f"{decimal_value(value):f}"
     except ValueError:

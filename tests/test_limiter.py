@@ -116,13 +116,15 @@ def test_late_timers_do_not_add_up(server: TokenBucket | SlidingWindow) -> None:
     assert outcome.seconds / 40 <= 1.03
 
 
+@pytest.mark.parametrize("limit", [10, 25, pytest.param(75, marks=pytest.mark.long)])
 @pytest.mark.parametrize("server", ["bucket", "window"])
 @pytest.mark.parametrize("retry_after", [None, 1.0])
-def test_told_too_high_a_rate_it_settles_at_the_true_one(server: str, retry_after: float | None) -> None:
-    limits = TokenBucket(25, 25) if server == "bucket" else SlidingWindow(25)
-    outcome = run_load(limits, qps=100, runs=2500, retry_after=retry_after)
-    assert outcome.seconds / 100 <= 1.15
-    assert outcome.rejected_share < 0.03
+def test_told_four_times_the_limit_it_settles_at_it(limit: int, server: str, retry_after: float | None) -> None:
+    limits = TokenBucket(limit, limit) if server == "bucket" else SlidingWindow(limit)
+    outcome = run_load(limits, qps=4 * limit, runs=150 * limit, retry_after=retry_after)
+    # A bucket gives its first second's requests for nothing, which makes good for what finding the limit takes.
+    assert outcome.seconds / 150 <= (1.04 if server == "bucket" else 1.13)
+    assert outcome.rejected_share < 0.01
 
 
 def test_jitter_that_a_strict_server_cannot_bear_slows_down_but_no_more_than_needed() -> None:
