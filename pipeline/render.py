@@ -178,6 +178,8 @@ def _values(column: pa.Array) -> list[Any]:
     """Return a column's values. Of a time with a zone, pyarrow would import pandas first, which takes longer than most
     questions.
     """
+    import pyarrow as pa
+
     if not pa.types.is_timestamp(column.type) or column.type.tz is None or column.type.unit != "us":
         values: list[Any] = column.to_pylist()
         return values
