@@ -493,8 +493,7 @@ DOWN: dict[str, Callable[[], httpx.Response]] = {
     "down",
     [
         "503",
-        "429 with Retry-After",
-        *(pytest.param(name, marks=pytest.mark.long) for name in ("429", "refused", "hangs")),
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("429", "429 with Retry-After", "refused", "hangs")),
     ],
 )
 def test_ten_minutes_without_the_api_lose_nothing(down: str) -> None:
