@@ -19,7 +19,7 @@ import pyarrow as pa
 from pipeline.errors import UsageError
 from pipeline.kinds import KINDS
 from pipeline.lake import existing_lake
-from pipeline.ledger import LedgerFiles, Stamp
+from pipeline.ledger import SUMS, LedgerFiles, Stamp
 from pipeline.reports import read_sql
 from pipeline.reports.changes import Change, find_changes
 from pipeline.reports.credit_questions import (
@@ -48,6 +48,9 @@ _HELD_BYTES = 16 << 20
 """Up to this size of a lake's runs, what they charge is worked out once for all questions and held in memory."""
 
 _BARRED = "\nA locked lake reads its own files and no other; `pipeline sql --unlocked` does."
+
+_OF_LINES = ("credit_l", "unknown_credits")
+"""What a query names that asks for single lines of credits: `credit_lines`, `credit_ledger`, `unknown_credits`."""
 
 COMPARED_DAYS = 30
 CHANGED_DAYS = 7
@@ -89,6 +92,7 @@ class Lake:
         self._seen: tuple[object, ...] | None = None
         self._held: object = None
         self._is_held = False
+        self._asks_lines = False
 
     def __enter__(self) -> Lake:
         return self
@@ -111,7 +115,7 @@ class Lake:
         Raises UsageError with DuckDB's own words where the query is wrong, LakeDamagedError where a file is.
         """
         try:
-            self._refresh()
+            self._refresh(query)
             if self._is_locked:
                 check_reads_only(self.con, query)
             if "credit" in query:
@@ -280,7 +284,7 @@ class Lake:
         """
         if LedgerFiles(self.files).is_worthwhile():
             return
-        self._refresh()
+        self._refresh("")
         self.con.execute(read_sql("hold"))
         self._is_held = True
 
@@ -292,31 +296,43 @@ class Lake:
             self._newest = (stamps, day, day is not None and fetched_on is not None and fetched_on > day)
         return self._newest[1:]
 
-    def _refresh(self) -> None:
-        """Make the views anew where what they stand on has changed: the first files, new loads, a move under way."""
-        files = self.files
-        ledger = LedgerFiles(files).current_paths()
+    def _refresh(self, query: str) -> None:
+        """Make the views anew where what they stand on has changed: the first files, new loads, a move under way.
+
+        The lines of a kept ledger are only read to see whether they are whole where a query asks for them.
+        """
+        files, ledger = self.files, LedgerFiles(self.files)
+        kept = ledger.current()
+        self._asks_lines = self._asks_lines or any(name in query for name in _OF_LINES)
+        lines = kept.lines if kept and self._asks_lines and ledger.are_whole(kept.lines) else None
         seen = (
-            bool(files.day_paths()),
+            bool(files.days()),
             *map(_stamp, (files.moving_path, files.version_path, files.dead_letters_path, files.loads_folder)),
-            ledger,
+            kept,
+            lines,
         )
         if seen == self._seen:
             return
         create_runs(self.con, files, has_files=bool(seen[0]))
         self._held, self._is_held = None, False
-        if ledger is None:
-            self.con.execute(f"CREATE OR REPLACE VIEW credit_lines AS {read_sql('credit_lines')}")
-        else:
-            self.con.read_parquet(ledger, hive_partitioning=False).create_view("credit_lines", replace=True)
+        self._create_view("credit_lines", list(lines or []))
+        for name in SUMS:
+            self._create_view(name, [kept.sums[name]] if kept else [])
         for name in ("charges", "credit_ledger", "unknown_credits"):
-            self.con.execute(f"CREATE OR REPLACE VIEW {name} AS {read_sql(name)}")
+            self._create_view(name, [])
         create_view(self.con, "loads", sorted(map(str, files.loads_folder.glob("*.parquet"))), LOADS_SCHEMA)
         letters = [str(files.dead_letters_path)] if files.dead_letters_path.exists() else []
         create_view(self.con, "dead_letters", letters, DEAD_LETTERS_SCHEMA)
         self._seen = seen
         if self._is_to_be_locked:
             self._lock_down()
+
+    def _create_view(self, name: str, kept: list[str]) -> None:
+        """Make a view of files that have it worked out, else of its own query."""
+        if kept:
+            self.con.read_parquet(kept, hive_partitioning=False).create_view(name, replace=True)
+        else:
+            self.con.execute(f"CREATE OR REPLACE VIEW {name} AS {read_sql(name)}")
 
     def _hold_credit_lines(self) -> None:
         """Work out the credit lines of a small lake once, for all questions until its files change."""

@@ -39,7 +39,9 @@ def write_credits(
     """Write the answer to a question for credits, with its notes; with `last_lines` only so many of the table."""
     window = window or Window()
     relation = lake.answer(question)
-    names, rows = list(relation.columns), relation.to_arrow_table().to_pylist()
+    names = list(relation.columns)
+    # Not by way of Arrow: it would import pandas for the time, which takes longer than the question.
+    rows = [dict(zip(names, values, strict=True)) for values in relation.fetchall()]
     if not rows:
         stream.write("no runs in this window\n" if window.since or window.until else "no runs yet\n")
         return

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -171,9 +172,18 @@ class LakeFiles:
 
     def days(self) -> list[str]:
         """Return the days that have a file, oldest first, `unknown` last."""
-        names = os.listdir(self.runs_folder) if self.runs_folder.is_dir() else []
-        days = [name.removeprefix(_DAY_PREFIX) for name in sorted(names) if name.startswith(_DAY_PREFIX)]
-        return [day for day in days if os.path.isfile(self._day_path(day))]
+        return list(self.day_stats())
+
+    def day_stats(self) -> dict[str, os.stat_result]:
+        """Return what the file system tells of each day's file, the oldest day first, `unknown` last."""
+        found: dict[str, os.stat_result] = {}
+        # In plain text: a Path for each would take ten times as long, and questions ask this again and again.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.runs_folder) as entries:
+            for entry in entries:
+                if entry.name.startswith(_DAY_PREFIX):
+                    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                        found[entry.name.removeprefix(_DAY_PREFIX)] = os.stat(os.path.join(entry.path, _FILE_NAME))
+        return {day: found[day] for day in sorted(found) if stat.S_ISREG(found[day].st_mode)}
 
     def day_path(self, day: str) -> Path:
         """Return where a day's file is."""
@@ -193,7 +203,7 @@ class LakeFiles:
 
     def days_changed_since(self, time: datetime) -> list[str]:
         """Return the days whose files were replaced at that time or later, by this machine's clock."""
-        return [day for day in self.days() if os.stat(self._day_path(day)).st_mtime >= time.timestamp()]
+        return [day for day, found in self.day_stats().items() if found.st_mtime >= time.timestamp()]
 
     def read_day(self, day: str) -> pa.Table:
         """Return a day's rows with the whole declared schema; no rows where there is no file.
@@ -301,8 +311,9 @@ class LakeFiles:
 
     def versions(self) -> list[tuple[str, int, int]]:
         """Return what changes whenever a Parquet file is replaced."""
-        paths = [*self.day_paths(), *map(str, self.load_paths()), str(self.dead_letters_path)]
-        return [(path, (stat := os.stat(path)).st_mtime_ns, stat.st_ino) for path in paths if os.path.exists(path)]
+        others = [path for path in (*self.load_paths(), self.dead_letters_path) if path.exists()]
+        stats = [*self.day_stats().items(), *((str(path), path.stat()) for path in others)]
+        return [(name, found.st_mtime_ns, found.st_ino) for name, found in stats]
 
     def raise_damage(self, *, footers_only: bool = False) -> None:
         """Raise LakeDamagedError naming the first Parquet file that is not what was written, if there is one."""

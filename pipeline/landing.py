@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +119,14 @@ class _Rewriting:
         self.replace = replace
         self.landed = self.unchanged = 0
         self._movers: dict[str, list[str]] = {}
+        self._writing: Future[None] | None = None
 
     def run(self) -> None:
+        """Replace the days' files."""
+        with ThreadPoolExecutor(1, "write-day") as self._writer:
+            self._run()
+
+    def _run(self) -> None:
         added, moves = self._moved_rows()
         self.lake.write_moves(moves)
         for day in self.staging.days():
@@ -128,6 +135,7 @@ class _Rewriting:
             self._rewrite(day, incoming, added.pop(day, []))
         for day, rows in added.items():
             self._rewrite(day, RUNS_FILE_SCHEMA.empty_table(), rows)
+        self._written()
         for old, group in _by(moves, 1).items():
             _drop(self.lake, old, {run_id for run_id, _old, _new in group})
         self.lake.write_moves([])
@@ -190,7 +198,18 @@ class _Rewriting:
         if changed:
             replaced = pa.concat_tables(parts)
             kept = existing.filter(pc.invert(pc.is_in(existing["run_id"], value_set=_ids(replaced))))
-            self.lake.write_day(day, pa.concat_tables([kept, fresh, replaced]))
+            self._write(day, pa.concat_tables([kept, fresh, replaced]))
+
+    def _write(self, day: str, table: pa.Table) -> None:
+        """Write a day's file while the next one is read and merged; not more than one waits to be written."""
+        self._written()
+        self._writing = self._writer.submit(self.lake.write_day, day, table)
+
+    def _written(self) -> None:
+        """Wait until what was to be written is; raises what went wrong there."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def _merged_at_once(self, staged: pa.Table, stored: pa.Table) -> tuple[pa.Table, bool]:
         """Return the rows that runs come to, and whether they are others than those stored."""

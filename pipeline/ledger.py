@@ -3,6 +3,8 @@
     LAKE/ledger/manifest.json                      which files are the ledger, and of which files of runs
     LAKE/ledger/day=YYYY-MM-DD/lines-<n>.parquet   the rows of `credit_lines` that come from that day's runs
     LAKE/ledger/day=YYYY-MM-DD/ids-<n>.parquet     hashes of the resources that those runs speak of
+    LAKE/ledger/credit_sums-<n>.parquet            the lines of all days, added up by what reports group them by
+    LAKE/ledger/run_sums-<n>.parquet               so the runs of all days
 
 It is a cache: who deletes the folder loses nothing. The manifest names the very files of runs (by time, size and inode)
 that the ledger was made of. Where one of them has been replaced the ledger is out of date, and readers work the view
@@ -14,7 +16,9 @@ change says something new. Their lines are worked out by the same `credit_lines.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -42,6 +46,8 @@ _BATCH_ROWS = 250_000
 _MEMORY = "1GiB"
 _LOCK_WAIT_S = 600.0
 _PASSES = 3
+SUMS = ("credit_sums", "run_sums")
+_QUERIES = ("credit_lines", "ledger_mentions", "ledger_lines", "ledger_credit_sums", "ledger_run_sums")
 _DAY_AS_TEXT = "* REPLACE (CAST(day AS VARCHAR) AS day)"
 """DuckDB takes the days of paths for dates where all of them are."""
 
@@ -65,6 +71,17 @@ class Manifest:
     made_by: str
     number: int = 0
     days: dict[str, Day] = field(default_factory=dict)
+    sums: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The files of a ledger that is of the lake as it is: of lines, and by name of sums. Those of lines are there, but
+    were not read: see `LedgerFiles.are_whole`.
+    """
+
+    lines: tuple[str, ...]
+    sums: dict[str, str]
 
 
 class LedgerFiles:
@@ -79,13 +96,29 @@ class LedgerFiles:
         """Return the files that are the ledger of the lake as it is at this moment; None where there are none, or one
         of them is not what was written.
         """
+        kept = self.current()
+        return list(kept.lines) if kept is not None and self.are_whole(kept.lines) else None
+
+    def current(self) -> Kept | None:
+        """Return the ledger of the lake as it is at this moment; None where there is none. Its lines are not read."""
         manifest = self.read_manifest()
-        if not manifest.days or self.files.moving_path.exists():
+        if not manifest.days or not manifest.sums or self.files.moving_path.exists():
             return None
         if {day: each.stamp for day, each in manifest.days.items()} != self.stamps():
             return None
-        paths = [self.lines_path(day, each.lines) for day, each in manifest.days.items()]
-        return [str(path) for path in paths] if all(map(_is_whole, paths)) else None
+        sums = {name: self.sums_path(name, manifest.sums) for name in SUMS}
+        lines = tuple(str(self.lines_path(day, each.lines)) for day, each in manifest.days.items())
+        if not all(map(_is_whole, sums.values())) or not all(map(os.path.exists, lines)):
+            return None
+        return Kept(lines, {name: str(path) for name, path in sums.items()})
+
+    def are_whole(self, lines: Iterable[str]) -> bool:
+        """Tell whether these files are all what was written. One that is not is removed, to be made anew next time."""
+        damaged = [path for path in map(Path, lines) if not _is_whole(path)]
+        for path in damaged:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+        return not damaged
 
     def is_worthwhile(self) -> bool:
         """Tell whether the lake is so large that a ledger beside it pays."""
@@ -96,13 +129,13 @@ class LedgerFiles:
 
         One process does it at a time; loads and readers wait for nothing.
         """
-        if self.current_paths() is not None:
+        if self.current() is not None:
             return 0
         durable.make_folder(self.folder)
         days = 0
         with filelock.FileLock(self.folder / ".lock", timeout=_LOCK_WAIT_S):
             for _ in range(_PASSES):
-                if self.files.moving_path.exists() or self.current_paths() is not None:
+                if self.files.moving_path.exists() or self.current() is not None:
                     break
                 days += self._refresh_once(tell)
         return days
@@ -131,7 +164,10 @@ class LedgerFiles:
             rows = {day: pq.read_metadata(self.files.day_path(day)).num_rows for day in stale if day in stamps}
             for batch in _batches(stale, stamps, rows):
                 work.write_lines(batch, days, number)
-        self._write_manifest(Manifest(before.made_by, number, days), before)
+            # A day's sums are as old as what they add up: its lines, its runs.
+            work.write_sums("credit_sums", set(stale), days, before, number)
+            work.write_sums("run_sums", changed, days, before, number)
+        self._write_manifest(Manifest(before.made_by, number, days, number), before)
         return len(stale)
 
     def _is_there(self, day: str, made: Day | None, stamp: Stamp) -> bool:
@@ -139,7 +175,7 @@ class LedgerFiles:
 
     def stamps(self) -> dict[str, Stamp]:
         """Return by day what tells one version of its runs' file from another."""
-        return {day: stamp_of(self.files.day_path(day)) for day in self.files.days()}
+        return {day: _stamp(found) for day, found in self.files.day_stats().items()}
 
     def lines_path(self, day: str, number: int) -> Path:
         """Return where a day's rows of `credit_lines` are."""
@@ -148,6 +184,10 @@ class LedgerFiles:
     def ids_path(self, day: str, number: int) -> Path:
         """Return where the hashes are of the resources that a day's runs speak of."""
         return self.folder / f"day={day}" / f"ids-{number}.parquet"
+
+    def sums_path(self, name: str, number: int) -> Path:
+        """Return where the sums of all days are."""
+        return self.folder / f"{name}-{number}.parquet"
 
     def read_manifest(self) -> Manifest:
         """Return the manifest; one without days where there is none that this program can go on from."""
@@ -158,7 +198,8 @@ class LedgerFiles:
                 day: Day((each["stamp"][0], each["stamp"][1], each["stamp"][2]), each["lines"], each["ids"])
                 for day, each in found["days"].items()
             }
-            return Manifest(made_by, found["number"], days if found["made_by"] == made_by else {})
+            is_ours = found["made_by"] == made_by
+            return Manifest(made_by, found["number"], days if is_ours else {}, found.get("sums", 0) if is_ours else 0)
         except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
             return Manifest(_made_by())
 
@@ -179,15 +220,19 @@ class LedgerFiles:
             for day, files in each.days.items()
             for path in (self.lines_path(day, files.lines), self.ids_path(day, files.ids))
         }
-        for path in self.folder.glob("day=*/*"):
+        kept |= {self.sums_path(name, each.sums) for each in (manifest, before) for name in SUMS}
+        for path in (*self.folder.glob("day=*/*"), *self.folder.glob("*_sums-*.parquet")):
             if path not in kept:
                 path.unlink(missing_ok=True)
 
 
 def stamp_of(path: Path) -> Stamp:
     """Return what changes whenever a file is replaced."""
-    stat = path.stat()
-    return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+    return _stamp(path.stat())
+
+
+def _stamp(found: os.stat_result) -> Stamp:
+    return (found.st_mtime_ns, found.st_size, found.st_ino)
 
 
 def _is_whole(path: Path) -> bool:
@@ -264,6 +309,27 @@ class _Work:
             )
             durable.write_file(self._ledger.lines_path(day, number), sealed.parquet_bytes(lines.to_arrow_table()))
 
+    def write_sums(self, name: str, stale: set[str], days: dict[str, Day], before: Manifest, number: int) -> None:
+        """Write the sums of all days: of the stale ones worked out, of the others as they were."""
+        path = self._ledger.sums_path(name, before.sums)
+        is_there = before.sums > 0 and _is_whole(path)
+        stale = stale & days.keys() if is_there else set(days)
+        parts = []
+        if stale:
+            self._see_runs(stale)
+            self._see_lines(stale, days)
+            parts.append(f"({read_sql(f'ledger_{name}')})")
+        if is_there:
+            self._con.read_parquet(str(path)).create_view("sums_before", replace=True)
+            parts.append("FROM sums_before WHERE stored_day IN (SELECT unnest($others))")
+        params = {"others": sorted(days.keys() - stale)} if is_there else None
+        sums = self._con.sql(f"{' UNION ALL BY NAME '.join(parts)} ORDER BY ALL", params=params)
+        durable.write_file(self._ledger.sums_path(name, number), sealed.parquet_bytes(sums.to_arrow_table()))
+
+    def _see_lines(self, days: Iterable[str], known: dict[str, Day]) -> None:
+        paths = sorted(str(self._ledger.lines_path(day, known[day].lines)) for day in days)
+        self._con.read_parquet(paths, hive_partitioning=True).project(_DAY_AS_TEXT).create_view("lines", replace=True)
+
     def _see_runs(self, days: Iterable[str]) -> None:
         paths = sorted({str(self._ledger.files.day_path(day)) for day in days})
         self._con.read_parquet(paths, hive_partitioning=True, union_by_name=True).project(_DAY_AS_TEXT).create_view(
@@ -305,5 +371,5 @@ def is_of_other_version(manifest: Any) -> bool:
 @cache
 def _made_by() -> str:
     """Return what the ledger's content depends on beside the runs: the queries, and whose hashes the hashes are."""
-    queries = "".join(read_sql(name) for name in ("credit_lines", "ledger_mentions", "ledger_lines"))
+    queries = "".join(read_sql(name) for name in _QUERIES)
     return f"{VERSION} duckdb {duckdb.__version__} {hashlib.sha256(queries.encode()).hexdigest()[:16]}"

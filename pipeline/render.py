@@ -168,10 +168,23 @@ def plain(value: Any) -> Any:
 def _iter_rows(relation: duckdb.DuckDBPyRelation) -> Iterator[tuple[Any, ...]]:
     whole = _whole_number_columns(relation)
     for batch in _iter_batches(relation.to_arrow_reader(_BATCH_ROWS)):
-        columns = [batch.column(position).to_pylist() for position in range(batch.num_columns)]
+        columns = [_values(batch.column(position)) for position in range(batch.num_columns)]
         for position in whole:
             columns[position] = [None if value is None else int(value) for value in columns[position]]
         yield from zip(*columns, strict=True)
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """Return a column's values. Of a time with a zone, pyarrow would import pandas first, which takes longer than most
+    questions.
+    """
+    import pyarrow as pa
+
+    if not pa.types.is_timestamp(column.type) or column.type.tz is None or column.type.unit != "us":
+        values: list[Any] = column.to_pylist()
+        return values
+    times = column.cast(pa.timestamp("us")).to_pylist()
+    return [None if time is None else time.replace(tzinfo=UTC) for time in times]
 
 
 def _iter_batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:

@@ -15,19 +15,19 @@ def _stored_runs(con: duckdb.DuckDBPyConnection, files: LakeFiles, glob: str) ->
     # Files of an earlier version lack columns; matching by name opens every file first, so only then.
     old = con.read_parquet(glob, hive_partitioning=False, union_by_name=True)
     old.create_view("old_runs", replace=True)
-    con.register("no_runs", RUNS_FILE_SCHEMA.empty_table())
+    con.register("no_runs", _no_rows(RUNS_FILE_SCHEMA))
     return con.sql("FROM no_runs UNION ALL BY NAME FROM old_runs")
 
 
 def create_view(con: duckdb.DuckDBPyConnection, name: str, paths: list[str], schema: pa.Schema) -> None:
     """Make a view of files of any version with all columns of a schema; of no files, one without rows."""
     if not paths:
-        con.register(f"no_{name}", schema.empty_table())
+        con.register(f"no_{name}", _no_rows(schema))
         relation = con.table(f"no_{name}")
     else:
         found = con.read_parquet(paths, hive_partitioning=False, union_by_name=True)
         found.create_view(f"found_{name}", replace=True)
-        con.register(f"no_{name}", schema.empty_table())
+        con.register(f"no_{name}", _no_rows(schema))
         relation = con.sql(f"FROM no_{name} UNION ALL BY NAME FROM found_{name}")
     relation.project(", ".join(schema.names)).create_view(name, replace=True)
 
@@ -39,7 +39,7 @@ def create_runs(con: duckdb.DuckDBPyConnection, files: LakeFiles, *, has_files: 
         glob = str(files.runs_folder / "day=*" / "*.parquet")
         stored = _stored_runs(con, files, glob)
     else:
-        con.register("no_runs", RUNS_FILE_SCHEMA.empty_table())
+        con.register("no_runs", _no_rows(RUNS_FILE_SCHEMA))
         stored = con.table("no_runs")
     moving = sorted({run_id for run_id, _old, _new in files.read_moves()})
     if not moving:
@@ -54,3 +54,8 @@ def create_runs(con: duckdb.DuckDBPyConnection, files: LakeFiles, *, has_files: 
         "QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY load_id DESC, created_at NULLS LAST) = 1"
     )
     settled.project(columns).union(moved.project(columns)).create_view("runs", replace=True)
+
+
+def _no_rows(schema: pa.Schema) -> pa.Table:
+    """Return a table without rows. `Schema.empty_table` would import pandas, which takes longer than most questions."""
+    return pa.Table.from_batches([], schema=schema)

@@ -20,6 +20,14 @@ from pipeline.sandbox.world import World
 NOON = datetime(2026, 11, 3, 12, 0, tzinfo=UTC)
 
 
+_LONGEST = ("test_readme.py", "test_soak.py", "test_sync_living.py", "test_crashes.py", "test_power_loss.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest tests: at the end, one worker would do them alone."""
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_flush() -> Iterator[None]:
     """Do not wait for the disk here: flushes and their order are counted by tests of their own, and in processes that

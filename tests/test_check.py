@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -38,12 +39,20 @@ ALL_CHECKS = (
 SECOND, THIRD = "2026-11-02", "2026-11-03"
 
 
-@pytest.fixture
-def filled(lake: LakeFiles) -> LakeFiles:
-    """A lake that keeps its promises: three charged runs of two days in two loads, and an ID that did not come."""
+@pytest.fixture(scope="module")
+def filled_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a lake that keeps its promises: three charged runs of two days in two loads, an ID that did not come."""
+    lake = LakeFiles(tmp_path_factory.mktemp("filled") / "lake")
     land(lake, charged("clr_1", SECOND), charged("clr_2", SECOND))
     land(lake, charged("clr_3", THIRD))
     fail(lake, "clr_9")
+    return lake.folder
+
+
+@pytest.fixture
+def filled(filled_once: Path, lake: LakeFiles) -> LakeFiles:
+    """A copy of that lake."""
+    shutil.copytree(filled_once, lake.folder)
     return lake
 
 

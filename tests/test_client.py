@@ -24,7 +24,7 @@ import trustme
 from pipeline.body import Counters, read_bounded, read_page, read_run
 from pipeline.client import Answer, ExtendClient
 from pipeline.config import Connection, Secret
-from pipeline.errors import AccessError, ApiError, OutageError, RunError, RunFailedError, RunMissingError
+from pipeline.errors import AccessError, ApiError, OutageError, RunError, RunFailedError, RunMissingError, UsageError
 from pipeline.kinds import BY_OBJECT, kind_of
 from pipeline.limiter import Limiter
 from pipeline.retry import (
@@ -494,8 +494,7 @@ DOWN: dict[str, Callable[[], httpx.Response]] = {
     "down",
     [
         "503",
-        "429 with Retry-After",
-        *(pytest.param(name, marks=pytest.mark.long) for name in ("429", "refused", "hangs")),
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("429", "429 with Retry-After", "refused", "hangs")),
     ],
 )
 def test_ten_minutes_without_the_api_lose_nothing(down: str) -> None:
@@ -913,6 +912,43 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path, monkey
 
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     assert asyncio.run(main()).payload == RUN
+
+
+@pytest.mark.parametrize("content", ["no certificate\n", None])
+def test_a_file_of_certificates_that_cannot_be_used_is_told(
+    content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "pem"))
+    if content is not None:
+        (tmp_path / "pem").write_text(content)
+
+    async def main() -> None:
+        async with real_client("https://localhost:1"):
+            pass
+
+    with pytest.raises(UsageError, match=r"SSL_CERT_FILE or SSL_CERT_DIR cannot be used .*; name a file in PEM form"):
+        asyncio.run(main())
+
+
+def test_plain_http_goes_through_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    through: list[str] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: str) -> None:
+        through.append(head)
+        writer.write(ok())
+
+    async def main() -> Answer:
+        async with serving(proxy) as between, serving(raw(ok())) as address:
+            for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+                monkeypatch.setenv(name, f"http://{between}")
+                monkeypatch.setenv(name.lower(), f"http://{between}")
+            for name in ("NO_PROXY", "no_proxy"):
+                monkeypatch.delenv(name, raising=False)
+            async with real_client(f"http://{address}") as client:
+                return await client.fetch_run("clr_1")
+
+    assert asyncio.run(main()).payload == RUN
+    assert through == []
 
 
 def test_a_proxy_sees_a_tunnel_and_no_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -202,10 +202,10 @@ def test_commands_killed_at_named_places_leave_a_lake_that_readers_can_use_and_t
 
 
 @pytest.mark.long
-def test_killed_forty_times_in_the_writing_stages_nothing_is_lost_nothing_twice_and_nothing_asked_again(
+def test_killed_thirty_times_in_the_writing_stages_nothing_is_lost_nothing_twice_and_nothing_asked_again(
     scene: Scene, tmp_path: Path
 ) -> None:
-    told = play_many(scene, tmp_path, kills=40, seed=2)
+    told = play_many(scene, tmp_path, kills=30, seed=2)
     print(told)
     assert len(told.places) > 15
 

@@ -59,7 +59,14 @@ def test_a_run_that_the_lake_never_had_is_a_dead_letter_and_no_row(lake: LakeFil
     assert rows(lake, "SELECT run_id, reason FROM dead_letters") == [("clr_9", "NOT_FOUND")]
 
 
-@pytest.mark.parametrize("order", list(permutations(range(3))))
+ORDERS = [
+    order if number % 2 == 0 else pytest.param(order, marks=pytest.mark.long)
+    for number, order in enumerate(permutations(range(3)))
+]
+"""Every order; half of them, in which each comes first once, in the ordinary run."""
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=str)
 def test_in_whatever_order_they_land_the_last_word_counts(lake: LakeFiles, order: tuple[int, ...]) -> None:
     steps = [
         lambda: land(lake, classify("clr_1"), fetched_at=NOON),

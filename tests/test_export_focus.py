@@ -16,6 +16,7 @@ from pipeline.export.focus import Terms, export_focus, read_terms
 from pipeline.lake import LakeFiles
 from pipeline.sandbox.world import World
 from tests.conftest import classify, land
+from tests.worlds import make_squeezed_world
 
 pytestmark = pytest.mark.long
 
@@ -220,6 +221,12 @@ def test_prepaid_usage_bills_nothing_and_costs_the_same(lake: LakeFiles, tmp_pat
 
 
 # The whole of it
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    """A world with all kinds of run, of few days."""
+    return make_squeezed_world(seed=11, runs=600)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -27,9 +28,10 @@ pytestmark = pytest.mark.long
 TABLES = ("runs", "charges", "credit_ledger", "loads", "dead_letters")
 
 
-@pytest.fixture
-def filled(lake: LakeFiles) -> LakeFiles:
-    """Two charged runs, one that failed, and an ID that did not come."""
+@pytest.fixture(scope="module")
+def filled_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a lake with two charged runs, one that failed, and an ID that did not come."""
+    lake = LakeFiles(tmp_path_factory.mktemp("filled") / "lake")
     for number, day in ((1, "02"), (2, "03")):
         charge = {"product": "classification_light", "unit": "page", "quantity": 1, "credits": 0.3, "pages": [1]}
         entry = {"object": "classify_run", "id": f"clr_{number}", "credits": 0.3, "charges": [charge]}
@@ -39,6 +41,13 @@ def filled(lake: LakeFiles) -> LakeFiles:
     load = Load(lake, command="fetch", source="test")
     load.take_failure(RunFailedError("run clr_9: HTTP 500", run_id="clr_9", reason="HTTP_500"), workspace_id=None)
     load.finish()
+    return lake.folder
+
+
+@pytest.fixture
+def filled(filled_once: Path, lake: LakeFiles) -> LakeFiles:
+    """A copy of that lake."""
+    shutil.copytree(filled_once, lake.folder)
     return lake
 
 

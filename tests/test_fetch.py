@@ -32,6 +32,7 @@ from pipeline.sandbox.server import SandboxServer, serve
 from pipeline.sandbox.world import World
 from tests.conftest import connect
 from tests.logged import logged
+from tests.worlds import make_squeezed_world
 
 FAST = 5_000.0
 PAUSES = ("429_seconds", "429_date", "429_reset")
@@ -71,10 +72,12 @@ def assert_answers_are_the_worlds(lake: LakeFiles, world: World, run_ids: list[s
 
 
 def test_all_kinds_land_once_with_the_credits_and_failures_that_the_world_knows(
-    world: World, connection: Connection, lake: LakeFiles
+    lake: LakeFiles,
 ) -> None:
+    world = make_squeezed_world(seed=11, runs=600)
     run_ids = world.run_ids(world.workspaces[0])
-    result = fetch(run_ids, lake, connection)
+    with serve(world) as server:
+        result = fetch(run_ids, lake, connect(server))
     assert (result.landed, result.requests, result.field_problems) == (len(run_ids), len(run_ids), {})
     assert_adds_up(result)
     with Lake(lake.folder) as catalog:
@@ -84,7 +87,7 @@ def test_all_kinds_land_once_with_the_credits_and_failures_that_the_world_knows(
 
 @pytest.mark.long
 def test_five_thousand_runs_land_once_though_a_fifth_of_the_answers_is_faulty(lake: LakeFiles) -> None:
-    world = World(seed=5, runs=5_000)
+    world = make_squeezed_world(seed=5, runs=5_000)
     # A faulty first answer can cost a verify run's result, which no client can mend: those are left to other tests.
     run_ids = [run_id for run_id in world.run_ids(world.workspaces[0]) if not run_id.startswith("vr_")]
     kinds = tuple(kind for kind in FAULT_KINDS if kind not in PAUSES)
@@ -270,7 +273,7 @@ def test_killed_at_ten_random_moments_nothing_is_lost_nothing_twice_and_nothing_
     lake: LakeFiles, tmp_path: Path
 ) -> None:
     chance = random.Random(20261123)
-    world = World(seed=6, runs=5_000)
+    world = make_squeezed_world(seed=6, runs=5_000, days=15)  # landing must take long enough to be hit
     run_ids = [run_id for run_id in world.run_ids(world.workspaces[0]) if not run_id.startswith("vr_")]
     finished = {run_id for run_id in run_ids if world.detail(run_id)["status"] in FINISHED}
     file = tmp_path / "ids.txt"
@@ -309,7 +312,7 @@ def test_killed_at_ten_random_moments_nothing_is_lost_nothing_twice_and_nothing_
 @pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_lands_what_has_arrived_and_says_how_to_go_on(lake: LakeFiles, tmp_path: Path, number: int) -> None:
-    world = World(seed=6, runs=600)
+    world = make_squeezed_world(seed=6, runs=600)
     run_ids = [run_id for run_id in world.run_ids(world.workspaces[0]) if not run_id.startswith("vr_")]
     file = tmp_path / "ids.txt"
     file.write_text("\n".join(run_ids))

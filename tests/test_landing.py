@@ -17,9 +17,9 @@ from pipeline.errors import LakeDamagedError, RunFailedError, RunMissingError
 from pipeline.lake import LakeFiles, UnlandedLog
 from pipeline.landing import land_logs
 from pipeline.loads import Load
-from pipeline.sandbox.world import World
 from pipeline.schema import RUNS_FILE_SCHEMA, RUNS_SCHEMA
 from tests.conftest import NOON, classify, land
+from tests.worlds import make_squeezed_world
 
 FILE = {"object": "file", "id": "file_1", "name": "a.pdf", "createdAt": "2026-10-30T08:00:00Z"}
 
@@ -273,9 +273,8 @@ def test_the_order_in_which_payloads_land_changes_no_answer(
 
 
 @pytest.mark.long
-def test_what_does_not_fit_in_memory_lands_the_same(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_does_not_fit_in_memory_lands_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_squeezed_world(seed=11, runs=600)
     run_ids = world.run_ids(world.workspaces[0])
     payloads = [
         *map(world.detail, run_ids),

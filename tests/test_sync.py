@@ -25,20 +25,20 @@ from pipeline.sync import SyncOptions, plan_sync, run_sync
 from pipeline.sync_outcome import WorkspaceOutcome
 from pipeline.sync_state import SyncFiles
 from tests.conftest import connect
+from tests.worlds import make_late_world, make_squeezed_world
 
 CLASSIFY, EXTRACT, PARSE, WORKFLOW, EDIT = (
     BY_OBJECT[name] for name in ("classify_run", "extract_run", "parse_run", "workflow_run", "edit_run")
 )
+DAYS = tuple(date(2026, 11, day) for day in (1, 6, 12, 17))
 LISTED = [kind for kind in KINDS if kind.listed]
 SHOWN = "run_id, status, credits, total_credits, created_at, updated_at"
 
 
 @pytest.fixture
 def world() -> World:
-    """A world of the test's own, which may change it: the last weeks of one, for fewer day files."""
-    world = World(seed=11, runs=4_000)
-    world.change(*(replace(run, deleted=True) for run in world.iter_runs() if run.day < date(2026, 11, 1)))
-    return world
+    """A world of the test's own, which may change it: the last weeks of one, in four days, for fewer files."""
+    return make_late_world(*DAYS, seed=26, since=date(2026, 9, 25))
 
 
 @pytest.fixture
@@ -186,6 +186,7 @@ def test_details_credits_asks_for_exactly_what_summaries_cannot_tell(lake: LakeF
             told = parse is not None and parse.shows_usage and parse.own_credits == beyond
             if beyond and not told:
                 expected.add(run.run_id)
+    assert {run_id for run_id in expected if not run_id.startswith("workflow_run_")}
     assert {run_id for run_id in server.asked if not run_id.startswith("sgr_")} == expected
     assert set(server.asked.values()) == {1}
 
@@ -229,6 +230,8 @@ def test_form_detections_named_in_a_breakdown_are_found(lake: LakeFiles, server:
     found = {run_id for (run_id,) in rows(lake, "SELECT run_id FROM runs WHERE kind = 'form_detection_run'")}
     assert found == {run_id for run_id in named if not world.run(run_id).deleted}
     gone = {run_id for run_id in named if world.run(run_id).deleted}
+    assert found
+    assert gone
     assert {run_id for (run_id,) in rows(lake, "SELECT run_id FROM dead_letters")} == gone
     assert (outcome.kinds[BY_OBJECT["form_detection_run"]].gone, outcome.is_complete) == (len(gone), True)
     server.asked.clear()
@@ -238,7 +241,7 @@ def test_form_detections_named_in_a_breakdown_are_found(lake: LakeFiles, server:
 
 @pytest.mark.long
 def test_the_outcome_counts_the_charges_that_are_still_inferred(lake: LakeFiles) -> None:
-    with serve(World(seed=11, runs=600)) as server:
+    with serve(make_squeezed_world(seed=11, runs=600)) as server:
         outcome = sync(lake, server)
     assert [(outcome.inferred,)] == rows(lake, "SELECT count(*) FROM credit_ledger WHERE basis = 'inferred'")
     assert outcome.inferred is not None

@@ -2,22 +2,20 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import pytest
 
 from pipeline.sandbox.server import SandboxServer, serve
-from pipeline.sandbox.world import World
 from tests.test_cli import run
+from tests.worlds import make_late_world
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[SandboxServer]:
-    """The last weeks of a small world, served."""
-    world = World(seed=11, runs=2_000)
-    world.change(*(replace(each, deleted=True) for each in world.iter_runs() if each.day < date(2026, 11, 5)))
+    """The last weeks of a small world, in two days, served."""
+    world = make_late_world(date(2026, 11, 5), date(2026, 11, 15), seed=11, since=date(2026, 11, 1))
     with serve(world, short_pages=False) as running:
         yield running
 

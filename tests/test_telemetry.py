@@ -15,9 +15,9 @@ from pipeline.kinds import BY_OBJECT
 from pipeline.lake import LakeFiles
 from pipeline.sandbox.faults import Faults
 from pipeline.sandbox.server import serve
-from pipeline.sandbox.world import World
 from pipeline.sync import SyncOptions, run_sync
 from tests.conftest import connect
+from tests.worlds import make_squeezed_world
 
 KINDS = (BY_OBJECT["classify_run"], BY_OBJECT["workflow_run"])
 
@@ -35,7 +35,7 @@ def counts(reader: InMemoryMetricReader) -> dict[str, float]:
 
 
 def test_a_sync_is_a_load_span_with_its_pages_and_fetches_in_it_and_the_counters_are_the_loads(
-    lake: LakeFiles, world: World
+    lake: LakeFiles,
 ) -> None:
     exporter, reader = InMemorySpanExporter(), InMemoryMetricReader()
     tracing = TracerProvider()
@@ -43,6 +43,7 @@ def test_a_sync_is_a_load_span_with_its_pages_and_fetches_in_it_and_the_counters
     trace.set_tracer_provider(tracing)
     metrics.set_meter_provider(MeterProvider([reader]))
     before = counts(reader)
+    world = make_squeezed_world(seed=11, runs=600)
     with serve(world, faults=Faults(0.1, ("500", "429_ms"), seed=3)) as server:
         (outcome,) = run_sync(lake, [connect(server)], SyncOptions(qps=5_000, kinds=KINDS))
         received, limited = server.requests, server.rate_limited

@@ -17,9 +17,9 @@ from pipeline.lake import LakeFiles
 from pipeline.loads import LoadResult
 from pipeline.needs import Needs
 from pipeline.sandbox.server import serve
-from pipeline.sandbox.world import World
 from pipeline.sync_outcome import WorkspaceOutcome
 from pipeline.watch import parse_interval, watch
+from tests.worlds import make_squeezed_world
 
 NOON = datetime(2026, 11, 3, 12, 0, tzinfo=UTC)
 
@@ -115,8 +115,7 @@ def test_any_other_interval_is_refused(text: str) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lands_what_has_arrived_and_ends_it_with_exit_code_0(lake: LakeFiles, number: int) -> None:
-    world = World(seed=6, runs=600)
-    with serve(world) as server:
+    with serve(make_squeezed_world(seed=6, runs=600)) as server:
         environment = {
             **os.environ,
             "EXTEND_BASE_URL": server.base_url,

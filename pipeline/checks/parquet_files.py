@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from pipeline import sealed
 from pipeline.lake import LakeFiles
-from pipeline.ledger import LedgerFiles
+from pipeline.ledger import SUMS, LedgerFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +80,13 @@ def read_state(lake: LakeFiles, path: Path, schema: pa.Schema, *, is_current: bo
 
 def iter_ledger_damage(ledger: LedgerFiles) -> Iterator[str]:
     """Yield the files of the ledger beside the lake that are not what was written, and why."""
-    days = ledger.read_manifest().days.items()
+    manifest = ledger.read_manifest()
     in_force = {
-        path for day, each in days for path in (ledger.lines_path(day, each.lines), ledger.ids_path(day, each.ids))
-    }
-    for path in sorted(ledger.folder.glob("day=*/*.parquet")):
+        path
+        for day, each in manifest.days.items()
+        for path in (ledger.lines_path(day, each.lines), ledger.ids_path(day, each.ids))
+    } | {ledger.sums_path(name, manifest.sums) for name in SUMS}
+    for path in sorted([*ledger.folder.glob("day=*/*.parquet"), *ledger.folder.glob("*_sums-*.parquet")]):
         content = path.read_bytes()
         is_whole = sealed.is_parquet_whole(content)
         if is_whole is False or (is_whole is None and (path in in_force or not _is_older(content))):

@@ -9,7 +9,8 @@ WITH known AS (
         asked.kind,
         asked.status,
         asked.failure_reason,
-        asked.deleted_at,
+        asked.is_deleted,
+        asked.number,
         documented.reason IS NOT NULL AS is_documented
     FROM asked
     LEFT JOIN documented_reasons AS documented
@@ -21,13 +22,18 @@ grouped AS (
         failure_reason AS reason,
         grouping(failure_reason) = 1 AS is_total,
         coalesce(bool_or(is_documented) FILTER (WHERE status = 'FAILED'), false) AS documented,
-        count(*) FILTER (WHERE status = 'FAILED') AS failed,
-        count(*) FILTER (WHERE status IN ('PROCESSED', 'FAILED')) AS ended,
-        count(*) FILTER (WHERE status = 'REJECTED') AS rejected,
-        count(*) FILTER (WHERE status = 'CANCELLED') AS cancelled,
-        count(*) FILTER (
-            WHERE deleted_at IS NULL
-                AND (status IS NULL OR status NOT IN ('PROCESSED', 'FAILED', 'REJECTED', 'CANCELLED'))
+        CAST(coalesce(sum(number) FILTER (WHERE status = 'FAILED'), 0) AS BIGINT) AS failed,
+        CAST(coalesce(sum(number) FILTER (WHERE status IN ('PROCESSED', 'FAILED')), 0) AS BIGINT) AS ended,
+        CAST(coalesce(sum(number) FILTER (WHERE status = 'REJECTED'), 0) AS BIGINT) AS rejected,
+        CAST(coalesce(sum(number) FILTER (WHERE status = 'CANCELLED'), 0) AS BIGINT) AS cancelled,
+        CAST(
+            coalesce(
+                sum(number) FILTER (
+                    WHERE NOT is_deleted
+                        AND (status IS NULL OR status NOT IN ('PROCESSED', 'FAILED', 'REJECTED', 'CANCELLED'))
+                ),
+                0
+            ) AS BIGINT
         ) AS unfinished
     FROM known
     GROUP BY GROUPING SETS ((place), (place, failure_reason))

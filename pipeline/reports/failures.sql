@@ -3,13 +3,18 @@
 WITH counted AS (
     SELECT
         COLUMNS('^by_.+$'),
-        count(*) FILTER (WHERE status = 'FAILED') AS failed,
-        count(*) FILTER (WHERE status IN ('PROCESSED', 'FAILED')) AS ended,
-        count(*) FILTER (WHERE status = 'REJECTED') AS rejected,
-        count(*) FILTER (WHERE status = 'CANCELLED') AS cancelled,
-        count(*) FILTER (
-            WHERE deleted_at IS NULL
-                AND (status IS NULL OR status NOT IN ('PROCESSED', 'FAILED', 'REJECTED', 'CANCELLED'))
+        CAST(coalesce(sum(number) FILTER (WHERE status = 'FAILED'), 0) AS BIGINT) AS failed,
+        CAST(coalesce(sum(number) FILTER (WHERE status IN ('PROCESSED', 'FAILED')), 0) AS BIGINT) AS ended,
+        CAST(coalesce(sum(number) FILTER (WHERE status = 'REJECTED'), 0) AS BIGINT) AS rejected,
+        CAST(coalesce(sum(number) FILTER (WHERE status = 'CANCELLED'), 0) AS BIGINT) AS cancelled,
+        CAST(
+            coalesce(
+                sum(number) FILTER (
+                    WHERE NOT is_deleted
+                        AND (status IS NULL OR status NOT IN ('PROCESSED', 'FAILED', 'REJECTED', 'CANCELLED'))
+                ),
+                0
+            ) AS BIGINT
         ) AS unfinished
     FROM asked
     GROUP BY ALL

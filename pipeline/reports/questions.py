@@ -27,18 +27,22 @@ _LINES = """
         SELECT
             *,
             resource_kind AS kind,
-            resource_id AS run_id,
             {moved} AS is_before,
             {counted} AS is_counted,
             charged_on + CASE WHEN is_before THEN CAST($days_back AS INTEGER) ELSE 0 END AS charged_day
-        FROM credit_lines
+        FROM {table}
     """
+_EACH_LINE = "(SELECT *, resource_id AS run_id, line = 1 AS is_first, 1 AS lines FROM credit_lines)"
 _RUNS = """
         SELECT
             *,
-            CAST(coalesce(created_at, initial_run_at) AT TIME ZONE 'UTC' AS DATE) AS created_on
+            CAST(coalesce(created_at, initial_run_at) AT TIME ZONE 'UTC' AS DATE) AS created_on,
+            deleted_at IS NOT NULL AS is_deleted,
+            1 AS number
         FROM runs
     """
+_SUMMED = frozenset({"credits", "daily_credits", "failures", "failure_reasons"})
+"""The queries that count by `lines` or `number`, and so may be put to `credit_sums` or `run_sums`."""
 _MONTH = re.compile(r"\d{4}-\d\d")
 _TOKENS = re.compile(
     r"[eE]'(?:\\.|''|[^'\\])*'|'(?:''|[^'])*'|\"(?:\"\"|[^\"])*\"|--[^\n]*|/\*.*?\*/|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$"
@@ -109,8 +113,9 @@ def ask_credits(
     if compare:
         bound |= {"since": window.before().since, "days_back": window.days, "turn": window.since}
     lines = _LINES.format(
+        table="credit_sums" if _is_summed(name, dimensions, where) else _EACH_LINE,
         moved="charged_on < $turn" if compare else "false",
-        counted="is_first_of_product" if "product" in dimensions.names else "line = 1",
+        counted="is_first_of_product" if "product" in dimensions.names else "is_first",
     )
     return _ask(name, lines, "charged_on", dimensions, where, {**bound, **(params or {})})
 
@@ -121,9 +126,15 @@ def ask_runs(
 ) -> Question:  # fmt: skip
     """Return a question to `runs`, whose day is that of their creation (of a workflow run, else of its first run)."""
     dimensions = Dimensions(()) if by is None else choose(by, OF_RUNS)
+    rows = "FROM run_sums" if _is_summed(name, dimensions, where) else _RUNS
     return _ask(
-        name, _RUNS, "created_on", dimensions, where, {"since": window.since, "until": window.until, **(params or {})}
+        name, rows, "created_on", dimensions, where, {"since": window.since, "until": window.until, **(params or {})}
     )
+
+
+def _is_summed(name: str, dimensions: Dimensions, where: str | None) -> bool:
+    """Tell whether sums answer a question: a condition may name any column, and metadata has too many values."""
+    return name in _SUMMED and not where and not dimensions.params
 
 
 def _ask(

@@ -45,8 +45,13 @@ def save(found: dict[str, Sequence[Line]], path: Path = RESULTS) -> None:
     questions = _read(path)
     about = {"measured_on": f"{datetime.now(UTC):%Y-%m-%d}", "machine": machine(), "versions": _versions()}
     for name, lines in found.items():
-        questions[name] = {**about, "lines": [asdict(line) for line in lines]}
+        questions[name] = {**about, "lines": [_kept(line) for line in lines]}
     path.write_text(json.dumps({"questions": questions}, indent=1, ensure_ascii=False) + "\n")
+
+
+def _kept(line: Line) -> dict[str, Any]:
+    figures = {name: [round(value, 4) for value in values] for name, values in line.figures.items()}
+    return {**asdict(line), "figures": figures}
 
 
 def _read(path: Path) -> dict[str, Any]:
