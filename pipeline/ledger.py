@@ -159,7 +159,8 @@ class LedgerFiles:
                 days[day] = Day(work.write_ids(day, number), number, number)
             gone = known.keys() - stamps.keys()
             stale = sorted(changed | work.days_told_anew(changed | gone, days))
-            tell(f"{self.files.folder}: working out the credits of {len(stale):,} of {len(stamps):,} days, once")
+            if stale:
+                tell(f"{self.files.folder}: working out the credits of {len(stale):,} of {len(stamps):,} days, once")
             days |= {day: Day(days[day].stamp, number, days[day].ids) for day in stale}
             rows = {day: pq.read_metadata(self.files.day_path(day)).num_rows for day in stale if day in stamps}
             for batch in _batches(stale, stamps, rows):

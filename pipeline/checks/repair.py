@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import durable, sealed
+from pipeline import durable, holding, sealed
 from pipeline.checks import raw_logs
 from pipeline.checks.lake import GONE, Checked, check_lake
 from pipeline.checks.raw_logs import LogState
@@ -85,7 +85,8 @@ def _rewrite(lake: LakeFiles, checked: Checked, tell: Tell) -> None:
     for state in checked.files:
         if state.is_readable and (state.damage or state.not_whole):
             table = sealed.read_table(state.path, schemas[state.path], is_trusted=True)
-            durable.write_file(state.path, sealed.parquet_bytes(table))
+            head = holding.head_bytes(table["run_id"]) if schemas[state.path] is RUNS_FILE_SCHEMA else b""
+            durable.write_file(state.path, sealed.parquet_bytes(table, head=head))
             tell(f"{state.name} is written again from its rows")
     for log in checked.logs:
         if raw_logs.HARMLESS in log.damage:
