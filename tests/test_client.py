@@ -526,6 +526,13 @@ def test_ten_minutes_without_the_api_lose_nothing(down: str) -> None:
     assert 490 * 0.97 <= len([at for at in landed if resumed + 20 <= at < resumed + 30]) <= 500
 
 
+def test_attempts_made_in_an_outage_do_not_count_against_a_run() -> None:
+    # Down from the start, so that nothing has come that could be probed with: the runs themselves are the probes.
+    outcomes, client = fetch_many(lambda request: error(503) if now() < 1120 else run_of(request), 5, qps=50)
+    assert [type(outcome) for outcome in outcomes] == [Answer] * 5
+    assert client.stats.requests > 5 * 6 + 50
+
+
 def rate_after_outage(down: httpx.Response, *, seconds: float, qps: float) -> tuple[list[float], float]:
     """Return when requests left, with 64 waiting and the API down from the start, and the rate at the first answer."""
 
