@@ -25,8 +25,8 @@ _VARYING = (
     (re.compile(r"\d{8}T\d{9}Z-[0-9a-f]{6}"), "20261123T101500000Z-a1b2c3"),
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"), "2026-11-23 10:15:00 UTC"),
     (re.compile(r'"seconds": [\d.]+'), '"seconds": 1.5'),
-    (re.compile(r"(?<=invalid of 535 in )[\d.]+ s"), "3.5 s"),
-    (re.compile(r"(?<= failed in )[\d.]+ m?s"), "3.5 s"),
+    (re.compile(r"(?<=invalid of 535 in )[^(]+(?= \()"), "3.5 s"),
+    (re.compile(r"(?<= failed in )[^(]+(?= \()"), "3.5 s"),
     (re.compile(r"[\d.]+ MB"), "4.0 MB"),
     (re.compile(r"^[\d,]+( of [\d,]+)? runs, .*\n", re.MULTILINE), ""),
 )

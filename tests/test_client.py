@@ -547,6 +547,13 @@ def test_a_server_that_enforces_its_limit_costs_three_percent_and_not_one_429(li
     assert {status for _at, status in answers} == {200}
 
 
+def test_attempts_made_in_an_outage_do_not_count_against_a_run() -> None:
+    # Down from the start, so that nothing has come that could be probed with: the runs themselves are the probes.
+    outcomes, client = fetch_many(lambda request: error(503) if now() < 1120 else run_of(request), 5, qps=50)
+    assert [type(outcome) for outcome in outcomes] == [Answer] * 5
+    assert client.stats.requests > 5 * 6 + 50
+
+
 def rate_after_outage(down: httpx.Response, *, seconds: float, qps: float) -> tuple[list[float], float]:
     """Return when requests left, with 64 waiting and the API down from the start, and the rate at the first answer."""
 

@@ -28,7 +28,7 @@ def numbers(text: str) -> tuple[int, ...]:
 
 def test_the_package_stands_on_these_and_no_others() -> None:
     assert sorted(FLOORS) == [
-        "aiohttp", "duckdb", "filelock", "httptools", "httpx", "opentelemetry-api", "pandas",
+        "aiohttp", "duckdb", "filelock", "httptools", "httpx", "numpy", "opentelemetry-api", "pandas",
         "pyarrow", "pytz", "rich", "starlette", "uvicorn", "zstandard",
     ]  # fmt: skip
 

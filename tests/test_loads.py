@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -249,7 +250,9 @@ def test_two_processes_that_write_at_once_both_land(lake: LakeFiles, tmp_path: P
     command = [sys.executable, "-m", "pipeline.cli", "load", "--lake", str(lake.folder), "--quiet"]
     processes = [subprocess.Popen([*command, name], stderr=subprocess.PIPE, text=True) for name in names]
     for process in processes:
-        assert process.communicate(timeout=60)[1] == ""
+        told = process.communicate(timeout=60)[1]
+        # On a busy machine the wait for the other may be long enough to be told.
+        assert re.sub(r".*: another process is writing; waiting for it\n", "", told) == ""
         assert process.returncode == 0
     with Lake(lake.folder) as catalog:
         assert catalog.sql("SELECT count(*), count(DISTINCT run_id) FROM runs").fetchall() == [(400, 400)]
