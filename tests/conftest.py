@@ -21,8 +21,8 @@ from pipeline.sandbox.world import World
 NOON = datetime(2026, 11, 3, 12, 0, tzinfo=UTC)
 
 
-# Processes that tests start wait for the disk at every flush, which takes as long again as the tests themselves. In memory
-# a flush takes no time; what survives a power cut is tested on a file system of its own.
+# Processes that tests start wait for the disk at every flush: as long again as the tests themselves take. In memory
+# a flush takes no time. What survives a power cut is tested on a file system of its own.
 _IN_MEMORY = Path("/dev/shm")
 _ROOM_BYTES = 4 << 30
 if _IN_MEMORY.is_dir() and os.access(_IN_MEMORY, os.W_OK) and shutil.disk_usage(_IN_MEMORY).free > _ROOM_BYTES:
