@@ -31,12 +31,12 @@ LAKES = Path(__file__).parent / "lakes"
 NOW = NOON + timedelta(days=1)
 KINDS = {
     "runs/", "raw/", "loads/", "dead_letters.parquet", "lake.json", "erased.json", "sync/",
-    "ledger/day", "ledger/manifest.json",
+    "ledger/day", "ledger/credit_sums", "ledger/run_sums", "ledger/manifest.json",
 }  # fmt: skip
 """How the names of each kind of file begin."""
 TOGETHER = (
     ("runs/", "loads/", "dead_letters.parquet", "sync/", "ledger/manifest.json"),
-    ("raw/", "lake.json", "erased.json", "ledger/day"),
+    ("raw/", "lake.json", "erased.json", "ledger/day", "ledger/credit_sums", "ledger/run_sums"),
 )
 """Kinds that may be damaged at once, so that fewer checks do: the damage of none of them hides that of another."""
 

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,9 +25,7 @@ some_deleted = st.tuples(some_made, st.sampled_from([None, at(9), at(11), at(13)
 some_pairs = st.lists(st.tuples(payload_rows | some_deleted, some_deleted), min_size=0, max_size=6)
 
 
-@settings(max_examples=300, deadline=None)
-@given(pairs=some_pairs)
-def test_many_pairs_come_to_what_each_comes_to_by_itself(pairs: list[tuple[Row, Row]]) -> None:
+def assert_merged_alike(pairs: list[tuple[Row, Row]]) -> None:
     ones, others = table_of([one for one, _ in pairs]), table_of([other for _, other in pairs])
     expected = [merge_rows([one, other]) for one, other in zip(ones.to_pylist(), others.to_pylist(), strict=True)]
     merged = merge_tables(ones, others)
@@ -36,7 +35,20 @@ def test_many_pairs_come_to_what_each_comes_to_by_itself(pairs: list[tuple[Row, 
     merged.validate(full=True)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
+@given(pairs=some_pairs)
+def test_many_pairs_come_to_what_each_comes_to_by_itself(pairs: list[tuple[Row, Row]]) -> None:
+    assert_merged_alike(pairs)
+
+
+@pytest.mark.long
+@settings(max_examples=600, deadline=None)
+@given(pairs=some_pairs)
+def test_very_many_pairs_come_to_what_each_comes_to_by_itself(pairs: list[tuple[Row, Row]]) -> None:
+    assert_merged_alike(pairs)
+
+
+@settings(max_examples=60, deadline=None)
 @given(rows=some_rows)
 def test_rows_merged_one_after_the_other_come_to_the_one_row(rows: list[Row]) -> None:
     merged = table_of(rows[:1])
@@ -45,7 +57,7 @@ def test_rows_merged_one_after_the_other_come_to_the_one_row(rows: list[Row]) ->
     assert merged.to_pylist() == [merge_rows(table_of(rows).to_pylist())]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(rows=st.lists(payload_rows, max_size=8), data=st.data())
 def test_several_rows_of_several_runs_come_to_one_row_each(rows: list[Row], data: st.DataObject) -> None:
     run_ids = data.draw(st.lists(st.sampled_from(["clr_3", "clr_1", "clr_2"]), min_size=len(rows), max_size=len(rows)))
@@ -57,7 +69,7 @@ def test_several_rows_of_several_runs_come_to_one_row_each(rows: list[Row], data
     ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(pairs=some_pairs)
 def test_what_is_the_same_is_told_as_row_by_row(pairs: list[tuple[Row, Row]]) -> None:
     ones, others = table_of([one for one, _ in pairs]), table_of([other for _, other in pairs])
