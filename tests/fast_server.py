@@ -3,10 +3,10 @@
 The sandbox, which behaves as the API does, gives a few thousand. This is for soaks and benchmarks, in which the client
 is to be what takes time.
 
-    python -m tests.fast_server [QPS]    prints its port, then for each line it reads one with its counts: answers, 429s
+    python -m tests.fast_server QPS DAYS    prints its port, then for each line it reads one with its counts: answers, 429s
 
 With QPS it lets through so many requests a second, as the sandbox does, and answers the others with 429. A run's number
-is the digits of its ID. It decides the day of creation, of 365, and every seventh run failed.
+is the digits of its ID. It decides the day of creation, and every seventh run failed.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def run_id(number: int) -> str:
     return f"clr_{number:020d}"
 
 
-def payload(number: int) -> dict[str, Any]:
-    """Return the detail of a run by its number: 3 KB, 1.3 credits, or failed."""
-    created_at = _FIRST_DAY + timedelta(days=number % DAYS)
+def payload(number: int, days: int = DAYS) -> dict[str, Any]:
+    """Return the detail of a run by its number: 3 KB, 1.3 credits, or failed; created on one of so many days."""
+    created_at = _FIRST_DAY + timedelta(days=number % days)
     is_failed = number % 7 == 0
     return {
         "object": "classify_run",
@@ -100,20 +100,20 @@ class _Answering(asyncio.Protocol):
         return template.replace(b"00000000000000000000", b"%020d" % number).replace(b"@NUMBER@", b"%d" % number)
 
 
-def _templates() -> list[bytes]:
+def _templates(days: int) -> list[bytes]:
     """Return a template for each remainder of all that a payload depends on but for the number itself."""
     templates = []
-    for number in range(DAYS * 7 * 12):
-        run = payload(number)
+    for number in range(days * 7 * 12):
+        run = payload(number, days)
         run["id"], run["dashboardUrl"] = run_id(0), f"https://dashboard.example/runs/{run_id(0)}"
         run["file"] |= {"id": "file_@NUMBER@", "name": "invoice-@NUMBER@.pdf"}
         templates.append(json.dumps(run).encode())
     return templates
 
 
-async def _serve(limit_qps: float) -> None:
+async def _serve(limit_qps: float, days: int) -> None:
     loop = asyncio.get_running_loop()
-    counts, templates, bucket = Counts(), _templates(), TokenBucket(limit_qps)
+    counts, templates, bucket = Counts(), _templates(days), TokenBucket(limit_qps)
     server = await loop.create_server(lambda: _Answering(counts, templates, bucket), "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     reader = asyncio.StreamReader()
@@ -125,11 +125,15 @@ async def _serve(limit_qps: float) -> None:
 class FastServer:
     """The server, in a process of its own."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
+    def __init__(self, process: subprocess.Popen[str], days: int) -> None:
+        self._process, self._days = process, days
         assert process.stdout is not None
         self.base_url = f"http://127.0.0.1:{process.stdout.readline().strip()}"
         self.pid = process.pid
+
+    def payload(self, number: int) -> dict[str, Any]:
+        """Return the run of a number as this server gives it."""
+        return payload(number, self._days)
 
     def counts(self) -> Counts:
         """Return what it has counted so far."""
@@ -145,19 +149,19 @@ class FastServer:
 
 
 @contextmanager
-def serving_fast(limit_qps: float = 0) -> Iterator[FastServer]:
-    """Serve in a process of its own meanwhile; let through so many requests a second, or 0 for all."""
+def serving_fast(limit_qps: float = 0, days: int = DAYS) -> Iterator[FastServer]:
+    """Serve runs of so many days in a process of its own meanwhile; of so many requests a second, or all (0)."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.fast_server", str(limit_qps)],
+        [sys.executable, "-m", "tests.fast_server", str(limit_qps), str(days)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent,
     )  # fmt: skip
     with process:
         try:
-            yield FastServer(process)
+            yield FastServer(process, days)
         finally:
             process.terminate()
 
 
 if __name__ == "__main__":
     multiprocessing.current_process().name = "fast-server"
-    asyncio.run(_serve(float(sys.argv[1]) if len(sys.argv) > 1 else 0))
+    asyncio.run(_serve(float(sys.argv[1]), int(sys.argv[2])))

@@ -32,10 +32,12 @@ from tests.benchmarks.measuring import (
 )
 from tests.benchmarks.options import Options
 from tests.benchmarks.results import Line
-from tests.fast_server import FastServer, payload, run_id, serving_fast
+from tests.fast_server import FastServer, run_id, serving_fast
 
 OURS = "pipeline"
 _RUNS, _FEW_RUNS = 10_000, 100
+DAYS = 31
+"""The runs are those of a month: each of its days is a file for the pipeline, where dlt writes one for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def measure(options: Options, folder: Path) -> list[Line]:
     """Return how fast runs are pulled by ID, by the pipeline and its peers."""
     number = _FEW_RUNS if options.small else _RUNS
     ids_file = write_ids(folder, number)
-    with serving_fast() as server:
+    with serving_fast(days=DAYS) as server:
         keep_on(SERVER_CORE, server.pid)
         runs: dict[str, Callable[[int], Took]] = {OURS: partial(fetch, server, ids_file, number, folder)}
         for name, peer in {} if options.alone else PEERS.items():
@@ -87,7 +89,7 @@ def fetch(server: FastServer, ids_file: Path, number: int, folder: Path, turn: i
     told = json.loads(took.output)
     if (told["landed"], told["requests"]) != (number, number):
         raise BenchmarkError(f"{OURS}: {took.output}")
-    rows.check_rows(OURS, rows.OURS, own, range(number), payload)
+    rows.check_rows(OURS, rows.OURS, own, range(number), server.payload)
     return took
 
 
@@ -96,7 +98,7 @@ def _pull(name: str, peer: Peer, server: FastServer, ids_file: Path, number: int
     module = f"tests.benchmarks.peers.{peer.module}"
     command = [sys.executable, "-m", module, server.base_url, str(ids_file), str(own)]
     took = run_child(command, folder=own, core=CLIENT_CORE)
-    rows.check_rows(name, peer.rows, own, range(number), payload)
+    rows.check_rows(name, peer.rows, own, range(number), server.payload)
     return took
 
 
@@ -109,7 +111,7 @@ def _new_folder(folder: Path, name: str, number: int, turn: int) -> Path:
 def _lines(number: int, took: dict[str, list[Took]]) -> list[Line]:
     speed = {name: [number / each.wall_s for each in of] for name, of in took.items()}
     cpu = {name: [1000 * each.cpu_s / number for each in of] for name, of in took.items()}
-    what = f"{number:,} runs by ID, end to end"
+    what = f"{number:,} runs of {DAYS} days by ID, end to end"
     lines = []
     for name, least in (("dlt", 5), ("sdk", 15), ("httpx", None)):
         if name not in took:

@@ -19,6 +19,10 @@ MIB = 1024 * 1024
 _SAMPLED_S = 0.02
 
 CLIENT_CORE, SERVER_CORE = 0, 1
+# With it, each process would compile all modules anew, as no installed program does.
+_ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | {
+    "PYTHONPATH": str(ROOT)
+}
 
 
 class BenchmarkError(Exception):
@@ -47,7 +51,7 @@ def run_child(
         with _kept_on(core):  # what is started inherits it
             process = subprocess.Popen(
                 command, cwd=folder, stdout=output, stderr=told, stdin=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+                env=_ENVIRONMENT | (environment or {}),
             )  # fmt: skip
         with _Sampling(process.pid) as sampling:
             # Not `process.wait`: the resources that the kernel counted are asked for with the end.

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.benchmarks.by_id import write_ids
+from tests.benchmarks import by_id
 from tests.benchmarks.measuring import (
     CLIENT_CORE,
     SERVER_CORE,
@@ -54,9 +54,9 @@ def _fetch(rate: int, told: int, number: int, folder: Path, turn: int) -> _AtRat
     own = folder / f"pipeline-{rate}-{told}-{turn}"
     own.mkdir()
     command = pipeline_command(
-        "fetch", "--from", str(write_ids(folder, number)), "--qps", str(told), "--quiet", "--json"
+        "fetch", "--from", str(by_id.write_ids(folder, number)), "--qps", str(told), "--quiet", "--json"
     )
-    with serving_fast(limit_qps=rate) as server:
+    with serving_fast(limit_qps=rate, days=by_id.DAYS) as server:
         keep_on(SERVER_CORE, server.pid)
         environment = {"EXTEND_BASE_URL": server.base_url, "EXTEND_API_KEY": "key"}
         took = run_child(command, folder=own, environment=environment, core=CLIENT_CORE)
