@@ -3,7 +3,7 @@
 The sandbox, which behaves as the API does, gives a few thousand. This is for soaks and benchmarks, in which the client
 is to be what takes time.
 
-    python -m tests.fast_server QPS DAYS    prints its port, then for each line it reads one with its counts: answers, 429s
+    python -m tests.fast_server QPS DAYS   prints its port, then for each line it reads its counts: answers, 429s
 
 With QPS it lets through so many requests a second, as the sandbox does, and answers the others with 429. A run's number
 is the digits of its ID. It decides the day of creation, and every seventh run failed.
