@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,6 +17,9 @@ from pipeline import holding
 from pipeline.kinds import KINDS
 from pipeline.lake import LakeFiles
 from pipeline.schema import TIME
+
+if TYPE_CHECKING:
+    import duckdb
 
 _PURGED_KINDS = [kind.object for kind in KINDS if kind.reading_can_destroy]
 _MISSING = """

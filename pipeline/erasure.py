@@ -49,12 +49,10 @@ class Swept:
     busy: tuple[str, ...] = ()
 
 
-def finish_erasure(lake: LakeFiles, *, tell: Tell = lambda _message: None) -> None:
-    """Finish an erasure that was cut short, if there is one."""
-    erased = read_erased(lake)
-    if erased.unfinished:
-        tell(f"{lake.folder}: an erasure had been cut short; finishing it")
-        sweep(lake, erased, tell=tell)
+def finish_erasure(lake: LakeFiles, erased: Erased, *, tell: Tell = lambda _message: None) -> None:
+    """Finish an erasure that was cut short."""
+    tell(f"{lake.folder}: an erasure had been cut short; finishing it")
+    sweep(lake, erased, tell=tell)
 
 
 def sweep(

@@ -326,8 +326,8 @@ class Rounds:
                 await self._fetch_one(run_id)
             except ApiError as error:
                 session.stop(str(error))
-            session.count()
-            await session.checkpoint(if_much=True)
+            if session.has_much:
+                await session.checkpoint(if_much=True)
 
     async def _fetch_one(self, run_id: str) -> None:
         load, standing = self.session.load, self.session.standing

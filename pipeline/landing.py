@@ -16,9 +16,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -33,6 +32,9 @@ from pipeline.merge_tables import is_same_content, is_same_row, merge_runs
 from pipeline.movers import find_movers
 from pipeline.schema import DEAD_LETTERS_SCHEMA, RUNS_FILE_SCHEMA
 from pipeline.staging import Landing, Staging
+
+if TYPE_CHECKING:
+    import duckdb
 
 LOGGED_LANDS_NEXT = "what had been logged lands with the next command, once this is mended"
 _MERGE_ROWS = 2_000
@@ -61,20 +63,8 @@ def land_logs(lake: LakeFiles, logs: list[UnlandedLog], *, replace: bool = False
             rewriting = _Rewriting(lake, staging, replace=replace)
             rewriting.run()
             landings[-1].landed, landings[-1].unchanged = rewriting.landed, rewriting.unchanged
-        letters = lake.read_dead_letters()
-        if len(letters) or staging.failures:
-            with duckdb.connect(config={**_DUCKDB, "temp_directory": str(folder)}) as con:
-                con.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
-                staging.create_views(con)
-                con.register("letters", letters)
-                mark_deleted(lake, con)
-                _settle_dead_letters(lake, con, letters, with_stored=replace)
+        _settle(lake, staging, folder, replace=replace)
         return landings
-    except duckdb.Error as error:
-        lake.raise_damage()
-        if isinstance(error, duckdb.IOException):
-            raise DiskError(f"{folder}: {error}; {LOGGED_LANDS_NEXT}") from error
-        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -260,6 +250,27 @@ def _ids(table: pa.Table) -> pa.Array:
 
 def _rows_table(rows: list[Row]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=RUNS_FILE_SCHEMA)
+
+
+def _settle(lake: LakeFiles, staging: Staging, folder: Path, *, replace: bool) -> None:
+    """Settle what failed: mark the runs that are gone, and renew the dead letters. Most landings have none of that."""
+    letters = lake.read_dead_letters()
+    if not len(letters) and not staging.failures:
+        return
+    import duckdb  # here, since it takes a tenth of a second
+
+    try:
+        with duckdb.connect(config={**_DUCKDB, "temp_directory": str(folder)}) as con:
+            con.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
+            staging.create_views(con)
+            con.register("letters", letters)
+            mark_deleted(lake, con)
+            _settle_dead_letters(lake, con, letters, with_stored=replace)
+    except duckdb.Error as error:
+        lake.raise_damage()
+        if isinstance(error, duckdb.IOException):
+            raise DiskError(f"{folder}: {error}; {LOGGED_LANDS_NEXT}") from error
+        raise
 
 
 def _settle_dead_letters(

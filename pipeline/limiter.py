@@ -33,6 +33,9 @@ _WINDOW_SLACK = 1.01
 _MAX_WINDOW = 1000
 # How much lateness (a late timer, a busy event loop) is made up for by sending sooner; more than that is lost.
 _CATCH_UP_S = 0.1
+# No timer is finer than this: at a thousand requests a second and more, some leave together rather than each after a
+# sleep that takes longer than the request's own work.
+_TIMER_S = 0.001
 # Never below a sixteenth of the plan's rate: further down, 429s are no longer about our pace.
 _LOWEST_SHARE = 1 / 16
 _CUT = 0.5
@@ -148,7 +151,9 @@ class Limiter:
 
     def _due_at(self) -> float:
         """Return when the next request may leave. Times are absolute, so that late timers do not add up."""
-        return max(self._last_slot + 1 / self._rate, self._recent[0] + self._window_s, self._paused_until)
+        spacing_s = 1 / self._rate
+        early_s = _TIMER_S if spacing_s < _TIMER_S else 0.0
+        return max(self._last_slot + spacing_s - early_s, self._recent[0] + self._window_s, self._paused_until)
 
     def _take(self, now: float, *, waited: bool) -> Ticket:
         earliest = now - _CATCH_UP_S if waited else now

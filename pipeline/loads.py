@@ -16,7 +16,6 @@ import filelock
 
 from pipeline import __version__, durable, raw, telemetry
 from pipeline.erased import read_erased
-from pipeline.erasure import finish_erasure
 from pipeline.errors import RunError, RunMissingError
 from pipeline.flatten import time_value
 from pipeline.lake import LakeFiles, UnlandedLog
@@ -227,7 +226,11 @@ def recover(lake: LakeFiles, *, tell: Tell = lambda _message: None) -> int:
     A load that is still running is left alone. `tell` gets a sentence for each one landed and each damage met.
     """
     lake.is_current()  # raises where it must not be written
-    finish_erasure(lake, tell=tell)
+    erased = read_erased(lake)
+    if erased.unfinished:
+        from pipeline.erasure import finish_erasure  # here, since it brings in DuckDB
+
+        finish_erasure(lake, erased, tell=tell)
     if not lake.unlanded_logs():
         return 0
     recovered = 0

@@ -135,11 +135,16 @@ class Session:
         self.standing.note = self.client.outage
         self.progress.show(self.standing)
 
+    @property
+    def has_much(self) -> bool:
+        """Whether so much was taken since the last checkpoint that the next one should not wait for its time."""
+        return self.load.pending_bytes >= _CHECKPOINT_BYTES
+
     async def checkpoint(self, *, if_much: bool = False) -> None:
-        """Make what was taken safe; with `if_much` only if it is much."""
-        if if_much and self.load.pending_bytes < _CHECKPOINT_BYTES:
-            return
+        """Make what was taken safe; with `if_much` not if another has just done that."""
         async with self._checkpointing:
+            if if_much and not self.has_much:
+                return
             await self._settled(self.before_checkpoint(), self.load.checkpoint)
 
     async def land(self) -> None:

@@ -306,7 +306,8 @@ class _WorkspaceSync:
         self._standing.pages += 1
         self._standing.done += len(usable)
         session.count()
-        await session.checkpoint(if_much=True)
+        if session.has_much:
+            await session.checkpoint(if_much=True)
         return taken
 
     def _take_states(self) -> Settle:
