@@ -28,6 +28,9 @@ _ROOM_BYTES = 4 << 30
 if _IN_MEMORY.is_dir() and os.access(_IN_MEMORY, os.W_OK) and shutil.disk_usage(_IN_MEMORY).free > _ROOM_BYTES:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_IN_MEMORY))
 
+# Set, as in some containers, it has each process that a test starts compile all modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 _LONGEST = ("test_readme.py", "test_soak.py", "test_sync_living.py", "test_crashes.py", "test_power_loss.py")
 
 
