@@ -26,7 +26,7 @@ def test_a_small_pass_without_peers_pulls_runs_and_prints_a_table(
 ) -> None:
     assert suite.main(["--small", "--alone", "by_id", "--folder", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    assert "| 100 runs by ID, end to end: runs a second |" in printed
+    assert "| 100 runs of 31 days by ID, end to end: runs a second |" in printed
     assert "reached" not in printed
     assert list(tmp_path.iterdir()) == []
 
