@@ -155,7 +155,7 @@ def test_a_lake_that_is_removed_in_mid_load_is_told_and_the_next_load_begins_ane
 def test_too_few_descriptors_are_told_with_what_to_do(
     run_ids: list[str], server: SandboxServer, tmp_path: Path
 ) -> None:
-    done = run_refused(*FETCH, folder=tmp_path, server=server, before=few_files(14))
+    done = run_refused(*FETCH, folder=tmp_path, server=server, before=few_files(9))
     assert_refused(done, "Too many open files", "ulimit -n")
     assert run_refused(*FETCH, folder=tmp_path, server=server).returncode == 0
     assert stored(tmp_path / "data" / "lake") == sorted(run_ids)
