@@ -159,7 +159,7 @@ def read_connections(
     try:
         return _read_each(base_url, region, workspaces, key_file, env, allow_http=allow_http)
     except UsageError as error:
-        raise error.with_traceback(None)  # noqa: B904 — as above
+        raise error.with_traceback(None)  # noqa: B904 — for the same reason: they may hold a key
 
 
 def _read_each(
