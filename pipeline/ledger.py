@@ -34,6 +34,7 @@ import pyarrow.parquet as pq
 from pipeline import durable, sealed
 from pipeline.lake import LakeFiles
 from pipeline.reports import read_sql
+from pipeline.views import STORED_DAY
 
 VERSION = 2
 """1: the first, which the manifest did not say. 2: with checksums."""
@@ -48,8 +49,7 @@ _LOCK_WAIT_S = 600.0
 _PASSES = 3
 SUMS = ("credit_sums", "run_sums")
 _QUERIES = ("credit_lines", "ledger_mentions", "ledger_lines", "ledger_credit_sums", "ledger_run_sums")
-_DAY_AS_TEXT = "* REPLACE (CAST(day AS VARCHAR) AS day)"
-"""DuckDB takes the days of paths for dates where all of them are."""
+_WITH_DAY = f"* EXCLUDE (filename), {STORED_DAY}"
 
 Tell = Callable[[str], None]
 Stamp = tuple[int, int, int]
@@ -329,18 +329,22 @@ class _Work:
 
     def _see_lines(self, days: Iterable[str], known: dict[str, Day]) -> None:
         paths = sorted(str(self._ledger.lines_path(day, known[day].lines)) for day in days)
-        self._con.read_parquet(paths, hive_partitioning=True).project(_DAY_AS_TEXT).create_view("lines", replace=True)
+        self._con.read_parquet(paths, hive_partitioning=False, filename=True).project(_WITH_DAY).create_view(
+            "lines", replace=True
+        )
 
     def _see_runs(self, days: Iterable[str]) -> None:
         paths = sorted({str(self._ledger.files.day_path(day)) for day in days})
-        self._con.read_parquet(paths, hive_partitioning=True, union_by_name=True).project(_DAY_AS_TEXT).create_view(
-            "runs", replace=True
-        )
+        self._con.read_parquet(paths, hive_partitioning=False, filename=True, union_by_name=True).project(
+            _WITH_DAY
+        ).create_view("runs", replace=True)
 
     def _see_ids(self, name: str, days: Iterable[str], known: dict[str, Day]) -> None:
         paths = sorted(str(self._ledger.ids_path(day, known[day].ids)) for day in days)
         if paths:
-            self._con.read_parquet(paths, hive_partitioning=True).project(_DAY_AS_TEXT).create_view(name, replace=True)
+            self._con.read_parquet(paths, hive_partitioning=False, filename=True).project(_WITH_DAY).create_view(
+                name, replace=True
+            )
         else:
             self._con.execute(
                 f"CREATE OR REPLACE VIEW {name} AS "

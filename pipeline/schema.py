@@ -105,6 +105,14 @@ RUNS: tuple[Column, ...] = (
 RUNS_SCHEMA = _schema(RUNS)
 RUN_COLUMNS: tuple[str, ...] = tuple(column.name for column in RUNS)
 
+DAY = Column(
+    "day",
+    TEXT,
+    "Where the row is stored, YYYY-MM-DD: the UTC day of `created_at`, else of `initial_run_at`, else of "
+    "`file_created_at`; `unknown` where the API told none. A condition on it spares opening the files of other days.",
+)
+"""Not a column of the files: the name of the folder that a day's file is in, and so a column of the view `runs`."""
+
 SOURCES = Column(
     "_sources",
     TEXT,

@@ -8,14 +8,22 @@ import pyarrow as pa
 from pipeline.lake import LakeFiles
 from pipeline.schema import RUN_COLUMNS, RUNS_FILE_SCHEMA
 
+STORED_DAY = r"regexp_extract(filename, 'day=([^/\\]+)[/\\][^/\\]*$', 1) AS day"
+"""The day that a file is of, from its `filename`: a condition on it leaves the files of other days unopened. DuckDB's
+`hive_partitioning` does so too, but takes every `name=value` of a path for a column, those above the lake included.
+"""
+
+_STORED_SCHEMA = RUNS_FILE_SCHEMA.append(pa.field("filename", pa.string()))
+_COLUMNS = ", ".join((*RUN_COLUMNS, STORED_DAY))
+
 
 def _stored_runs(con: duckdb.DuckDBPyConnection, files: LakeFiles, glob: str) -> duckdb.DuckDBPyRelation:
     if files.is_current():
-        return con.read_parquet(glob, hive_partitioning=False)
+        return con.read_parquet(glob, hive_partitioning=False, filename=True)
     # Files of an earlier version lack columns; matching by name opens every file first, so only then.
-    old = con.read_parquet(glob, hive_partitioning=False, union_by_name=True)
+    old = con.read_parquet(glob, hive_partitioning=False, filename=True, union_by_name=True)
     old.create_view("old_runs", replace=True)
-    con.register("no_runs", _no_rows(RUNS_FILE_SCHEMA))
+    con.register("no_runs", _no_rows(_STORED_SCHEMA))
     return con.sql("FROM no_runs UNION ALL BY NAME FROM old_runs")
 
 
@@ -34,16 +42,15 @@ def create_view(con: duckdb.DuckDBPyConnection, name: str, paths: list[str], sch
 
 def create_runs(con: duckdb.DuckDBPyConnection, files: LakeFiles, *, has_files: bool) -> None:
     """Make the view `runs`: one row a run, also while some are on their way from one day to another."""
-    columns = ", ".join(RUN_COLUMNS)
     if has_files:
         glob = str(files.runs_folder / "day=*" / "*.parquet")
         stored = _stored_runs(con, files, glob)
     else:
-        con.register("no_runs", _no_rows(RUNS_FILE_SCHEMA))
+        con.register("no_runs", _no_rows(_STORED_SCHEMA))
         stored = con.table("no_runs")
     moving = sorted({run_id for run_id, _old, _new in files.read_moves()})
     if not moving:
-        stored.project(columns).create_view("runs", replace=True)
+        stored.project(_COLUMNS).create_view("runs", replace=True)
         return
     # For this moment a run may stand in two files: the row that was written last is the run's.
     stored.create_view("stored_runs", replace=True)
@@ -53,7 +60,7 @@ def create_runs(con: duckdb.DuckDBPyConnection, files: LakeFiles, *, has_files: 
         "FROM stored_runs SEMI JOIN moving_runs USING (run_id) "
         "QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY load_id DESC, created_at NULLS LAST) = 1"
     )
-    settled.project(columns).union(moved.project(columns)).create_view("runs", replace=True)
+    settled.project(_COLUMNS).union(moved.project(_COLUMNS)).create_view("runs", replace=True)
 
 
 def _no_rows(schema: pa.Schema) -> pa.Table:

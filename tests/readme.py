@@ -73,7 +73,11 @@ def _commands() -> str:
 
 def _dictionary() -> str:
     parts = []
-    for name, columns in (("runs", schema.RUNS), ("loads", schema.LOADS), ("dead_letters", schema.DEAD_LETTERS)):
+    for name, columns in (
+        ("runs", (*schema.RUNS, schema.DAY)),
+        ("loads", schema.LOADS),
+        ("dead_letters", schema.DEAD_LETTERS),
+    ):
         parts.append(f"### `{name}`\n\n| column | type | |\n| --- | --- | --- |")
         parts += [
             f"| `{each.name}` | {_type_name(each)} | {each.description.replace('|', chr(92) + '|')} |"

@@ -27,7 +27,7 @@ RUNS = (
     "processor_version_id, processor_version, base_processor, base_version, file_id, file_name, file_type, file_pages, "
     "file_created_at, file_count, parse_run_id, batch_id, source, source_id, reviewed, edited, output_type, "
     "output_confidence, initial_output_type, reviewed_output_type, risk_level, processing_ms, page_count, metadata, "
-    "dashboard_url, is_detail, fetched_at, load_id, deleted_at"
+    "dashboard_url, is_detail, fetched_at, load_id, deleted_at, day"
 )
 CHARGES = (
     "run_id, kind, workspace_id, created_at, charged_kind, charged_id, charged_credits, product, unit, quantity, "
@@ -57,6 +57,38 @@ def fail(lake: LakeFiles, run_id: str) -> None:
 
 
 # What is there to ask
+
+
+def test_day_is_where_a_run_is_stored_in_whatever_folder_the_lake_is(tmp_path: Path) -> None:
+    lake = LakeFiles(tmp_path / "day=2020-01-01" / "status=backup" / "it's here")
+    undated = {"object": "classify_run", "id": "clr_3", "status": "PENDING"}
+    land(lake, classify(), classify("clr_2", createdAt="2026-11-03T00:00:00Z"), undated)
+    with Lake(lake.folder) as catalog:
+        found = catalog.sql("SELECT run_id, day, status FROM runs ORDER BY run_id").fetchall()
+    assert found == [
+        ("clr_1", "2026-11-02", "PROCESSED"),
+        ("clr_2", "2026-11-03", "PROCESSED"),
+        ("clr_3", "unknown", "PENDING"),
+    ]
+
+
+def test_a_window_of_days_opens_the_files_of_no_other_day(lake: LakeFiles) -> None:
+    land(
+        lake,
+        *(classify(f"clr_{day}", createdAt=f"2026-11-{day:02}T23:59:59Z", status="FAILED") for day in (1, 2, 3, 4)),
+    )
+    # DuckDB takes the columns from the first file, whatever is asked.
+    for day in ("2026-11-03", "2026-11-04"):
+        lake.day_path(day).write_bytes(b"not Parquet")
+    with Lake(lake.folder) as catalog:
+        page = catalog.sql("SELECT run_id FROM runs WHERE day = $day", day="2026-11-02").fetchall()
+        # Not the sums, which the query of no condition would be put to: they are made of all runs.
+        window: dict[str, Any] = {"since": "2026-11-02", "until": "2026-11-03", "where": "kind = 'classify_run'"}
+        failed = catalog.failures(by="kind", **window).fetchall()
+        with pytest.raises(LakeDamagedError, match="day=2026-11-03"):
+            catalog.failures(by="kind", **(window | {"until": "2026-11-04"})).fetchall()
+    assert page == [("clr_2",)]
+    assert failed[0][:2] == ("classify_run", 1)
 
 
 @pytest.mark.parametrize("folder", ["runs", "raw", "loads"])
@@ -175,7 +207,7 @@ def test_runs_are_one_row_each_with_every_value(lake: LakeFiles) -> None:
         "run_id": "clr_1", "kind": "classify_run", "status": "PROCESSED",
         "credits": Decimal("0.300000"), "total_credits": Decimal("2.300000"),
         "created_at": datetime(2026, 11, 2, 9, 30, tzinfo=UTC), "updated_at": datetime(2026, 11, 2, 9, 31, tzinfo=UTC),
-        "metadata": '{"a":"é","b":1}', "is_detail": True, "fetched_at": NOON, "load_id": result.load_id,
+        "metadata": '{"a":"é","b":1}', "is_detail": True, "fetched_at": NOON, "load_id": result.load_id, "day": "2026-11-02",
     }  # fmt: skip
 
 

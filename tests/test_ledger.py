@@ -80,6 +80,19 @@ def test_the_kept_ledger_is_the_worlds_and_stays_it_as_summaries_come(lake: Lake
     assert_report_is_the_worlds(lake, world, name, "both")
 
 
+def test_the_kept_ledger_is_right_in_a_folder_whose_own_path_names_a_day(tmp_path: Path) -> None:
+    lake = LakeFiles(tmp_path / "day=2020-01-01" / "credits=0" / "lake")
+    three_days(lake)
+    land(
+        lake,
+        classify("clr_3", createdAt="2026-11-04T00:00:00Z", updatedAt="2026-11-05T00:00:00Z", usage={"credits": 16}),
+    )
+    expected = lines_of(lake)
+    LedgerFiles(lake).refresh()
+    assert is_kept(lake)
+    assert lines_of(lake) == expected
+
+
 def three_days(lake: LakeFiles) -> None:
     land(
         lake,

@@ -126,10 +126,14 @@ def ask_runs(
 ) -> Question:  # fmt: skip
     """Return a question to `runs`, whose day is that of their creation (of a workflow run, else of its first run)."""
     dimensions = Dimensions(()) if by is None else choose(by, OF_RUNS)
-    rows = "FROM run_sums" if _is_summed(name, dimensions, where) else _RUNS
-    return _ask(
-        name, rows, "created_on", dimensions, where, {"since": window.since, "until": window.until, **(params or {})}
-    )
+    bound = {"since": window.since, "until": window.until, **(params or {})}
+    if _is_summed(name, dimensions, where):
+        rows = "FROM run_sums"
+    else:
+        # Told in terms of `day`, the window spares opening the files of all other days.
+        stored = _within("day", "CAST(CAST({} AS DATE) AS VARCHAR)", bound)
+        rows = _RUNS + (f"    WHERE {' AND '.join(stored)}\n" if stored else "")
+    return _ask(name, rows, "created_on", dimensions, where, bound)
 
 
 def _is_summed(name: str, dimensions: Dimensions, where: str | None) -> bool:
@@ -140,11 +144,7 @@ def _is_summed(name: str, dimensions: Dimensions, where: str | None) -> bool:
 def _ask(
     name: str, rows: str, day: str, dimensions: Dimensions, where: str | None, params: Mapping[str, Any]
 ) -> Question:
-    conditions = [
-        f"{day} {comparison} CAST(${bound} AS DATE)"
-        for comparison, bound in ((">=", "since"), ("<", "until"))
-        if params.get(bound) is not None
-    ]
+    conditions = _within(day, "CAST({} AS DATE)", params)
     if where:
         conditions.append(f"(\n{check_condition(where)}\n)")
     columns = "".join(f",\n        {column}" for column in dimensions.columns)
@@ -155,6 +155,15 @@ def _ask(
     bound = {**params, **dimensions.params}
     used = {found["name"] for found in _TOKENS.finditer(query)}
     return Question(query, {key: value for key, value in bound.items() if key in used})
+
+
+def _within(column: str, bound_as: str, params: Mapping[str, Any]) -> list[str]:
+    """Return the conditions by which a column is in the window; `bound_as` says how a bound is written."""
+    return [
+        f"{column} {comparison} {bound_as.format(f'${bound}')}"
+        for comparison, bound in ((">=", "since"), ("<", "until"))
+        if params.get(bound) is not None
+    ]
 
 
 def _split_comments(text: str) -> tuple[str, str]:
