@@ -45,7 +45,10 @@ from pipeline.transport import AiohttpTransport, HttpxTransport, Response, Trans
 
 T = TypeVar("T")
 Headers = Mapping[str, str]
-"""An answer's headers by their names in small letters; those of one name that stands twice are joined by commas."""
+"""What is read of an answer's headers, by names in small letters; those of a name that stands twice are joined."""
+_READ_HEADERS = frozenset(
+    b"content-encoding content-length date location retry-after retry-after-ms x-ratelimit-reset x-request-id".split()
+)
 _MAX_ERROR_BODY_BYTES = 65_536
 _KEY_LENGTH = 12
 
@@ -141,10 +144,11 @@ class ExtendClient:
         if given is not None:
             self._transport = HttpxTransport(given, headers, timeout_s=self._timeout_s)
         else:
-            proxy = read_proxy(self._connection.base_url)
+            base_url = self._connection.base_url
             self._transport = AiohttpTransport(
-                headers, concurrency=self._concurrency, timeout_s=self._timeout_s, proxy=proxy
-            )
+                headers, concurrency=self._concurrency, timeout_s=self._timeout_s,
+                proxy=read_proxy(base_url), is_tls=not base_url.lower().startswith("http:"),
+            )  # fmt: skip
         return self
 
     async def __aexit__(
@@ -304,8 +308,9 @@ class ExtendClient:
     def _masked_headers(self, headers: Sequence[tuple[bytes, bytes]]) -> Headers:
         masked: dict[str, str] = {}
         for raw_name, raw_value in headers:
-            name, value = raw_name.decode("latin-1").lower(), self._redact(raw_value.decode("latin-1"))
-            masked[name] = f"{masked[name]}, {value}" if name in masked else value
+            if (name_bytes := raw_name.lower()) in _READ_HEADERS:
+                name, value = name_bytes.decode("latin-1"), self._redact(raw_value.decode("latin-1"))
+                masked[name] = f"{masked[name]}, {value}" if name in masked else value
         return masked
 
     async def _read_body(self, response: Response, headers: Headers, limit_bytes: int) -> bytes:

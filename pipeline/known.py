@@ -90,11 +90,10 @@ class Known(Scratch):
             if known != mark:
                 changed.append(row)
             marks[run_id] = mark
-        with self.writing():
-            self._con.executemany(
-                "INSERT INTO known VALUES (?1, ?2, ?3, 1) ON CONFLICT DO UPDATE SET mark = ?3, seen = 1",
-                ((run_id, kind.object, mark) for run_id, mark in marks.items()),
-            )
+        self._con.executemany(
+            "INSERT INTO known VALUES (?1, ?2, ?3, 1) ON CONFLICT DO UPDATE SET mark = ?3, seen = 1",
+            ((run_id, kind.object, mark) for run_id, mark in marks.items()),
+        )
         return changed
 
     def iter_unseen(self, kind: Kind) -> Iterator[str]:
@@ -117,18 +116,16 @@ class Known(Scratch):
             self._keep(kind, relation)
 
         self._lake.ask(look_up)
-        with self.writing():
-            self._con.execute("INSERT OR IGNORE INTO known (run_id, kind, mark) SELECT run_id, kind, mark FROM asked")
-            self._con.execute("DELETE FROM asked")
+        self._con.execute("INSERT OR IGNORE INTO known (run_id, kind, mark) SELECT run_id, kind, mark FROM asked")
+        self._con.execute("DELETE FROM asked")
 
     def _keep(self, kind: Kind, relation: duckdb.DuckDBPyRelation) -> None:
         """Keep the answer, in place of one that turned out to be of files that were being replaced."""
-        with self.writing():
-            self._con.execute("DELETE FROM asked")
-            for batch in relation.to_arrow_reader(50_000):
-                run_ids, marks = (batch.column(name).to_pylist() for name in ("run_id", "mark"))
-                values = ((run_id, kind.object, mark) for run_id, mark in zip(run_ids, marks, strict=True))
-                self._con.executemany("INSERT INTO asked VALUES (?, ?, ?)", values)
+        self._con.execute("DELETE FROM asked")
+        for batch in relation.to_arrow_reader(50_000):
+            run_ids, marks = (batch.column(name).to_pylist() for name in ("run_id", "mark"))
+            values = ((run_id, kind.object, mark) for run_id, mark in zip(run_ids, marks, strict=True))
+            self._con.executemany("INSERT INTO asked VALUES (?, ?, ?)", values)
 
 
 def _day(row: Summary) -> str | None:

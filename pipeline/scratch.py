@@ -23,8 +23,9 @@ class Scratch:
         self._folder = tempfile.TemporaryDirectory(prefix="pipeline-", dir=folder)
         path = Path(self._folder.name) / "scratch.sqlite"
         self._con = sqlite3.connect(path, check_same_thread=False, isolation_level=None, factory=_Connection)
+        # All of it is one transaction, never ended: else each statement locks the file and writes what it changed.
         self._con.executescript(
-            f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -8000; {schema}"
+            f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -8000; {schema}; BEGIN"
         )
 
     def __enter__(self) -> Self:
@@ -34,15 +35,6 @@ class Scratch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
-        """Write what is written inside at once, which is faster. Without a journal, nothing can be taken back."""
-        self._con.execute("BEGIN")
-        try:
-            yield
-        finally:
-            self._con.execute("COMMIT")
 
     def close(self) -> None:
         """Remove it from the disk."""

@@ -54,9 +54,12 @@ class AiohttpTransport:
     httpx's own connections slow down steeply at 64 at a time; through httpx's interface aiohttp takes twice its own
     time. TLS certificates are always checked, against what SSL_CERT_FILE and SSL_CERT_DIR name where they are set:
     raises UsageError where those cannot be used. A request has no bound of its own but that on connecting.
+    `is_tls` tells whether https:// is asked at all: else no certificates are read, which takes a while.
     """
 
-    def __init__(self, headers: httpx.Headers, *, concurrency: int, timeout_s: float, proxy: str | None) -> None:
+    def __init__(
+        self, headers: httpx.Headers, *, concurrency: int, timeout_s: float, proxy: str | None, is_tls: bool
+    ) -> None:
         # Here and not above: it takes a tenth of a second to import, and other transports do without.
         import aiohttp
         from multidict import CIMultiDict
@@ -67,7 +70,8 @@ class AiohttpTransport:
         self._headers = CIMultiDict(headers)
         via = httpx.Proxy(proxy) if proxy else None
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=concurrency, ssl=_tls_context()),
+            # True is aiohttp's own way to check certificates, should https:// be asked all the same.
+            connector=aiohttp.TCPConnector(limit=concurrency, ssl=_tls_context() if is_tls else True),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=min(_CONNECT_TIMEOUT_S, timeout_s)),
