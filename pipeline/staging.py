@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,7 +79,7 @@ class Staging:
         self._tables: list[pa.Table] = []
         self._keys: list[pa.Table] = []
         self._failure_batch: list[Row] = []
-        self._spilled: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
+        self._spilled: dict[str, array[int]] = defaultdict(partial(array, "q"))  # as three numbers a batch
         self._in_memory: dict[str, pa.RecordBatch] = {}
 
     def read(self, log: UnlandedLog) -> Landing:
@@ -109,7 +111,8 @@ class Staging:
         parts = [self._in_memory[day]] if day in self._in_memory else []
         if day in self._spilled:
             with self._rows_path.open("rb") as file:
-                for offset, length, unpacked in self._spilled[day]:
+                told = iter(self._spilled[day])
+                for offset, length, unpacked in zip(told, told, told, strict=True):
                     file.seek(offset)
                     content = _CODEC.decompress(file.read(length), unpacked)
                     parts.append(pa.ipc.read_record_batch(content, _STAGED_SCHEMA))
@@ -190,7 +193,7 @@ class Staging:
                 content = rows.serialize()
                 start = file.tell()
                 file.write(_CODEC.compress(content))
-                self._spilled[day].append((start, file.tell() - start, content.size))
+                self._spilled[day].extend((start, file.tell() - start, content.size))
         pq.write_table(pa.concat_tables(self._keys), self._folder / f"keys-{self.rows:012d}.parquet")
         self._keys = []
 
