@@ -207,7 +207,8 @@ def test_runs_are_one_row_each_with_every_value(lake: LakeFiles) -> None:
         "run_id": "clr_1", "kind": "classify_run", "status": "PROCESSED",
         "credits": Decimal("0.300000"), "total_credits": Decimal("2.300000"),
         "created_at": datetime(2026, 11, 2, 9, 30, tzinfo=UTC), "updated_at": datetime(2026, 11, 2, 9, 31, tzinfo=UTC),
-        "metadata": '{"a":"é","b":1}', "is_detail": True, "fetched_at": NOON, "load_id": result.load_id, "day": "2026-11-02",
+        "metadata": '{"a":"é","b":1}', "is_detail": True, "fetched_at": NOON, "load_id": result.load_id,
+        "day": "2026-11-02",
     }  # fmt: skip
 
 

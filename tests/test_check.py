@@ -31,10 +31,10 @@ pytestmark = pytest.mark.long
 
 NOW = NOON + timedelta(days=1)
 ALL_CHECKS = (
-    "files undamaged", "checksums", "schema whole", "no other files", "no move cut short", "raw log landed",
-    "raw log kept", "each run once", "each run in its day", "charges = credits", "breakdown = total", "ledger = runs",
-    "ledger kept", "loads named", "dead letters", "sources agree", "statuses", "failure reasons", "days without runs",
-    "unfinished runs",
+    "files undamaged", "checksums", "schema whole", "no other files", "no move cut short", "no repair cut short",
+    "raw log landed", "raw log kept", "each run once", "each run in its day", "charges = credits",
+    "breakdown = total", "ledger = runs", "ledger kept", "loads named", "dead letters", "sources agree", "statuses",
+    "failure reasons", "days without runs", "unfinished runs",
 )  # fmt: skip
 SECOND, THIRD = "2026-11-02", "2026-11-03"
 
@@ -188,6 +188,34 @@ def test_damaged_loads_and_dead_letters_are_made_anew_from_the_raw_log(filled: L
     checked, _told = repair(filled)
     assert broken(checked) == set()
     assert pq.read_table(path).to_pylist() == before
+
+
+@pytest.mark.parametrize("note_is_damaged", [False, True])
+def test_a_repair_that_was_cut_short_is_told_and_ended_by_the_next(
+    filled: LakeFiles, monkeypatch: pytest.MonkeyPatch, note_is_damaged: bool
+) -> None:
+    before = filled.read_dead_letters().to_pylist()
+    path = filled.dead_letters_path
+    path.write_bytes(path.read_bytes()[:60])
+
+    def killed(*_arguments: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pipeline.checks.repair.rebuild_lake", killed)
+        with pytest.raises(KeyboardInterrupt):
+            repair(filled)
+    assert not path.exists()
+    note = filled.folder / "repairing.json"
+    if note_is_damaged:
+        note.write_bytes(note.read_bytes()[:-5])
+    found = check_lake(filled, now=NOW)
+    assert broken(found) == {"no repair cut short"}
+    assert "files undamaged" in of(found, "no repair cut short").offenders
+    checked, _told = repair(filled)
+    assert broken(checked) == set()
+    assert filled.read_dead_letters().to_pylist() == before
+    assert not note.exists()
 
 
 def test_a_flipped_byte_in_a_raw_log_is_found_and_named(filled: LakeFiles) -> None:
@@ -485,7 +513,7 @@ def test_the_command_lists_all_and_its_exit_code_tells(filled: LakeFiles, capsys
     out = capsys.readouterr().out
     assert "broken  raw log landed       what the raw log holds, or held, and the lake has not: 1\n" in out
     assert "\n          clr_1 is in no file of runs, and 2026-11-03 12:00:00 by raw/" in out
-    assert out.endswith("1 of 20 checks found a broken promise; mend what can be: pipeline check --repair\n")
+    assert out.endswith("1 of 21 checks found a broken promise; mend what can be: pipeline check --repair\n")
     assert main([*arguments, "--repair"]) == 0
     told = capsys.readouterr()
     assert "repair: 3 runs made anew from 3 raw logs; 0 that no log holds kept" in told.err

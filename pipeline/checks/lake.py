@@ -14,6 +14,7 @@ from pipeline.checks import notes, parquet_files, raw_logs, tables
 from pipeline.checks.findings import FIRST_FEW, Finding, finding
 from pipeline.checks.parquet_files import FileState
 from pipeline.checks.raw_logs import LogState
+from pipeline.checks.unfinished import unfinished_repair
 from pipeline.erased import read_erased
 from pipeline.errors import LakeDamagedError
 from pipeline.lake import LakeFiles
@@ -87,7 +88,7 @@ def _check_once(lake: LakeFiles, now: datetime) -> Checked:
     return checked
 
 
-_AFTER_FILES = 5
+_AFTER_FILES = 6
 
 
 def _check_tables(
@@ -172,6 +173,12 @@ def _check_files(lake: LakeFiles, checked: Checked) -> Iterator[Finding]:
         broken="files among those of runs that are none of the lake's (move them away): {}",
     )
     yield _check_moves(lake)
+    yield finding(
+        "no repair cut short",
+        sorted(unfinished_repair(lake)),
+        ok="no repair is under way, or was cut short",
+        broken="checks that failed before a repair that has not ended (--repair ends it): {}",
+    )
 
 
 def _check_moves(lake: LakeFiles) -> Finding:

@@ -17,6 +17,7 @@ from pipeline.checks import raw_logs
 from pipeline.checks.lake import GONE, Checked, check_lake
 from pipeline.checks.raw_logs import LogState
 from pipeline.checks.tables import read_check
+from pipeline.checks.unfinished import begin_repair, end_repair, unfinished_repair
 from pipeline.erased import read_erased
 from pipeline.erasure import sweep
 from pipeline.errors import UsageError
@@ -40,8 +41,10 @@ def repair_lake(lake: LakeFiles, checked: Checked, *, tell: Tell) -> Checked:
 
     A damaged file is kept beside, under another name. What the API told wrongly stays as it was told.
     """
-    broken = {each.check for each in checked.findings if each.state == "broken"}
+    broken = {each.check for each in checked.findings if each.state == "broken"} | unfinished_repair(lake)
     with lake.locked(tell=tell):
+        # From here on nothing but this note tells of a file that is set aside, should the repair be cut short.
+        begin_repair(lake, broken)
         # A damaged file must not keep an older lake from being upgraded.
         _set_aside(lake, checked, tell)
         _rewrite(lake, checked, tell)
@@ -65,6 +68,8 @@ def repair_lake(lake: LakeFiles, checked: Checked, *, tell: Tell) -> Checked:
     if broken & {"each run once", "each run in its day"}:
         with lake.writing(tell=tell):
             _settle(lake, tell)
+    with lake.writing(tell=tell):
+        end_repair(lake)
     return check_lake(lake)
 
 
