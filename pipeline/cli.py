@@ -29,17 +29,22 @@ exit codes: 0 all landed; 1 it could not run; 2 wrong usage; 3 some runs did not
 """
 
 
-_NOT_FOUND_HERE = ("pandas", "httpx._main")
+_NEEDLESS = ("pandas", "httpx._main")
 """What others import if they can, and no command needs: pyarrow pandas at the first value that it makes or reads, which
 takes a quarter of a second and 35 MB for as long as the process lives; httpx a command line of its own."""
 
+_READERS = frozenset({asking.run_sql, asking.run_status, *reporting.RUN_REPORTS})
+"""The commands that do without numpy as well, which pyarrow imports if it can: a tenth of a second."""
+
 
 class _Finder:
-    """Says of these modules that they are not there; both are optional to whoever imports them."""
+    """Says of some modules that they are not there; they are optional to whoever imports them."""
 
-    @staticmethod
-    def find_spec(name: str, _path: object, _target: object = None) -> None:
-        if name in _NOT_FOUND_HERE:
+    def __init__(self) -> None:
+        self.not_found = {*_NEEDLESS}
+
+    def find_spec(self, name: str, _path: object, _target: object = None) -> None:
+        if name in self.not_found:
             raise ModuleNotFoundError(f"the command line does without {name}", name=name)
 
 
@@ -48,12 +53,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Without `argv` it is the process's own command, and keeps from it what no command needs.
     """
+    finder = _Finder()
     if argv is None:
-        sys.meta_path.insert(0, _Finder)
+        sys.meta_path.insert(0, finder)
     # Arrow's own allocator keeps what a landing has used: 65 MB more at its peak, and no faster (measured).
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     arguments = build_parser().parse_args(argv)
     run: Run = arguments.run
+    if run in _READERS:
+        finder.not_found.add("numpy")
     try:
         return run(arguments)
     except PipelineError as error:

@@ -15,7 +15,6 @@ need none.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import stat
 import time
@@ -23,22 +22,24 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import filelock
 import pyarrow as pa
 
-from pipeline import durable, holding, raw, sealed
+from pipeline import durable, raw, sealed
 from pipeline.errors import LakeDamagedError, LakeError, LakeLockedError, NewerLakeError, UsageError
 from pipeline.schema import DEAD_LETTERS_SCHEMA, LOADS_SCHEMA, RUNS_FILE_SCHEMA, SCHEMA_VERSION
 from pipeline.upgrade import bring_up_to_date
+
+if TYPE_CHECKING:
+    from pipeline.holding import Wanted
 
 UNKNOWN_DAY = "unknown"
 _DAY_PREFIX = "day="
 _FILE_NAME = "runs.parquet"
 _LOCK_WAIT_S = 600.0
 _TELL_AFTER_S = 2.0
-_READ_BYTES = 1 << 20
 _ASKED_AGAIN = 5
 _PAUSE_S = 0.2
 
@@ -57,9 +58,6 @@ class UnlandedLog:
     path: Path
     load_id: str
     offset: int
-
-
-_RUN_IDS = pa.schema([RUNS_FILE_SCHEMA.field("run_id")])
 
 
 class LakeFiles:
@@ -197,7 +195,7 @@ class LakeFiles:
         """Return the paths of all days' files."""
         return [self._day_path(day) for day in self.days()]
 
-    def days_of(self, wanted: holding.Wanted) -> list[str]:
+    def days_of(self, wanted: Wanted) -> list[str]:
         """Return the days whose files may hold one of the runs looked for, where it is not expected."""
         return list(wanted.iter_days((day, self.day_path(day)) for day in self.days()))
 
@@ -214,12 +212,15 @@ class LakeFiles:
 
     def read_run_ids(self, day: str) -> list[str]:
         """Return a day's run IDs; raises as `read_day` does."""
-        ids: list[str] = sealed.read_table(self.day_path(day), _RUN_IDS)["run_id"].to_pylist()
+        schema = pa.schema([RUNS_FILE_SCHEMA.field("run_id")])
+        ids: list[str] = sealed.read_table(self.day_path(day), schema)["run_id"].to_pylist()
         return ids
 
     def write_day(self, day: str, table: pa.Table) -> None:
         """Replace a day's file. It stays where it became empty: a query may have it in its list of files."""
         table = table.cast(RUNS_FILE_SCHEMA).sort_by("run_id")
+        from pipeline import holding  # here, since readers do without numpy, which takes a tenth of a second
+
         head = holding.head_bytes(table["run_id"])
         durable.write_file(self.day_path(day), sealed.parquet_bytes(table, head=head))
 
@@ -260,7 +261,7 @@ class LakeFiles:
             return None
         if before is not None and before["raw_sha256"] and before["raw_bytes"] == row["raw_bytes"]:
             return str(before["raw_sha256"])
-        return digest_of(path, row["raw_bytes"])
+        return sealed.digest_of(path, row["raw_bytes"])
 
     def read_dead_letters(self) -> pa.Table:
         """Return the IDs that did not come."""
@@ -371,16 +372,6 @@ def _is_other_version(note: Any) -> bool:
 def _is_list(note: Any) -> bool:
     """Tell a note of an earlier version than schema 3, which had the list alone."""
     return isinstance(note, list)
-
-
-def digest_of(path: Path, size: int) -> str:
-    """Return the SHA-256 of a file's first bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while size > 0 and (part := file.read(min(size, _READ_BYTES))):
-            digest.update(part)
-            size -= len(part)
-    return digest.hexdigest()
 
 
 def _refuse_pattern(folder: Path) -> None:

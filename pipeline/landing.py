@@ -179,16 +179,18 @@ class _Rewriting:
         fresh = incoming.filter(pc.invert(clashing))
         self.landed += len(fresh)
         merge = self._merged_anew if self.replace else self._merged_at_once
-        parts = [_rows_table(added)]
+        parts = [_rows_table(added)] if added else []
         changed = bool(added) or len(fresh) > 0
         for staged, stored in _clashes(incoming.filter(clashing), existing):
             merged, is_changed = merge(staged, stored)
             parts.append(merged)
             changed = changed or is_changed
         if changed:
-            replaced = pa.concat_tables(parts)
-            kept = existing.filter(pc.invert(pc.is_in(existing["run_id"], value_set=_ids(replaced))))
-            self._write(day, pa.concat_tables([kept, fresh, replaced]))
+            if parts:
+                replaced = pa.concat_tables(parts)
+                existing = existing.filter(pc.invert(pc.is_in(existing["run_id"], value_set=_ids(replaced))))
+                parts = [replaced]
+            self._write(day, pa.concat_tables([existing, fresh, *parts]))
 
     def _write(self, day: str, table: pa.Table) -> None:
         """Write a day's file while the next one is read and merged; not more than one waits to be written."""

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import LakeDamagedError, NewerLakeError
 from pipeline.schema import SCHEMA_VERSION
 
+_READ_BYTES = 1 << 20
 _ZEROS = b"0" * 64
 _IN_PARQUET = b"pipeline_sha256\x18\x40"
 """The entry's name, and in Thrift's compact protocol: a text follows, of 64 bytes. The entries end the footer but for
@@ -170,6 +171,16 @@ def read_note(path: Path, *, is_of_other_version: Callable[[Any], bool]) -> Any:
         raise LakeDamagedError(
             f"{path}: damaged, or edited by hand ({one_line(error)}); mend the lake with `pipeline check --repair`"
         ) from error
+
+
+def digest_of(path: Path, size: int) -> str:
+    """Return the SHA-256 of a file's first bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while size > 0 and (part := file.read(min(size, _READ_BYTES))):
+            digest.update(part)
+            size -= len(part)
+    return digest.hexdigest()
 
 
 def parse_note(text: bytes, *, is_of_other_version: Callable[[Any], bool]) -> Any:

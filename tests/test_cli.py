@@ -119,9 +119,34 @@ def test_help_and_version_import_nothing_heavy(arguments: list[str], tmp_path: P
 
 def test_status_imports_nothing_that_asks_or_serves(landed: Path) -> None:
     modules = imported_by("status", folder=landed)
-    assert {*NEEDLESS, *ASKING, *SERVING, "pyarrow.compute", "pipeline.landing", "pipeline.flatten"} & modules == set()
+    needless = {*NEEDLESS, *ASKING, *SERVING, "numpy", "pyarrow.compute", "pipeline.landing", "pipeline.flatten"}
+    assert needless & modules == set()
     assert {"duckdb", "pyarrow", "rich"} < modules
-    assert len(modules) <= 420
+    assert len(modules) <= 345
+
+
+READING = [
+    ["report", "credits"], ["report", "credits", "--show", "forecast"], ["report", "failures"], ["report", "latency"],
+    ["sql", "SELECT run_id, credits, breakdown, failed_reasons FROM runs JOIN loads USING (load_id) ORDER BY run_id"],
+]  # fmt: skip
+
+
+def test_what_is_read_without_numpy_is_what_is_read_with_it(landed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(landed)
+    formats = ("table", "csv", "json", "markdown", "html", "parquet")
+    asked = [[*question, "--format", each] for question in READING for each in formats]
+    begun = f"import sys; from pipeline.cli import main; asked = {asked!r}; "
+    without = begun + (
+        "codes = [(setattr(sys, 'argv', ['pipeline', *each]), main())[1] for each in asked]; "
+        "assert not any(codes) and 'numpy' not in sys.modules"
+    )
+    with_it = f"import numpy; {begun}[main(each) for each in asked]"
+    done, expected = (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=120)
+        for code in (without, with_it)
+    )
+    assert (done.stdout, done.stderr) == (expected.stdout, expected.stderr)
+    assert len(done.stdout) > 10_000
 
 
 def test_a_sync_imports_nothing_that_serves_or_draws(server: SandboxServer, tmp_path: Path) -> None:

@@ -3,9 +3,12 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from tests import readme
 
 
+@pytest.mark.long
 def test_what_the_readme_takes_from_the_code_and_its_examples_are_as_they_would_be_made_now(tmp_path: Path) -> None:
     text = readme.README.read_text()
     assert text == readme.rewritten(text, tmp_path), "run: python -m tests.readme"

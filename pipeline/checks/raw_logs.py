@@ -15,9 +15,9 @@ import filelock
 import pyarrow as pa
 import zstandard
 
-from pipeline import raw
+from pipeline import raw, sealed
 from pipeline.flatten import flatten_run, time_value
-from pipeline.lake import LakeFiles, digest_of
+from pipeline.lake import LakeFiles
 from pipeline.schema import TIME
 
 _HEAD = re.compile(rb'\{"record": "run", "run_id": ("(?:[^"\\]|\\.)*"), "fetched_at": "([^"\\]*)"')
@@ -85,7 +85,7 @@ def _read_log(lake: LakeFiles, path: Path, con: duckdb.DuckDBPyConnection, loads
             _keep(con, batch, name)
             batch = []
     _keep(con, batch, name)
-    if not state.damage and sha256 and landed and state.size >= landed and digest_of(path, landed) != sha256:
+    if not state.damage and sha256 and landed and state.size >= landed and sealed.digest_of(path, landed) != sha256:
         # Some bits of a compressed frame mean nothing to who unpacks it.
         state.damage.append(HARMLESS)
     return state
