@@ -9,7 +9,31 @@
 --
 -- Processor, file, source, metadata and workspace are the resource's own, each else those of the run that caused it: a
 -- parse run belongs to the extractor that had it made, a child of which only the workflow tells to the workflow.
-WITH tellings AS (
+WITH charging AS MATERIALIZED (
+    -- What is asked of a run, read once: each day's file would else be opened for every mention of it below.
+    SELECT
+        run_id,
+        kind,
+        workspace_id,
+        status,
+        credits,
+        total_credits,
+        breakdown,
+        created_at,
+        initial_run_at,
+        processor_id,
+        processor_name,
+        processor_version,
+        file_id,
+        file_name,
+        file_type,
+        file_created_at,
+        parse_run_id,
+        source,
+        metadata
+    FROM runs
+),
+tellings AS (
     -- What runs tell of other resources than themselves: in breakdowns (0; a workflow's: 1), or by a total alone (2).
     SELECT
         entry.id AS resource_key,
@@ -24,7 +48,7 @@ WITH tellings AS (
             run_id,
             kind,
             unnest(list_filter(breakdown, lambda entry: entry.id <> run_id)) AS entry
-        FROM runs
+        FROM charging
         WHERE len(breakdown) > 0
     )
     UNION ALL
@@ -37,17 +61,17 @@ WITH tellings AS (
         CASE WHEN kind IS DISTINCT FROM 'edit_run' THEN parse_run_id END,
         total_credits - credits,
         NULL
-    FROM runs
+    FROM charging
     WHERE kind IS DISTINCT FROM 'workflow_run'
         AND breakdown IS NULL
         AND total_credits > credits
         -- A form detection is known by its file alone.
         AND NOT EXISTS (
-            FROM runs AS detection
-            WHERE runs.kind = 'edit_run'
+            FROM charging AS detection
+            WHERE charging.kind = 'edit_run'
                 AND detection.kind = 'form_detection_run'
                 AND detection.credits IS NOT NULL
-                AND detection.file_id = runs.file_id
+                AND detection.file_id = charging.file_id
         )
 ),
 nearest AS (
@@ -82,7 +106,7 @@ charged AS (
         CASE WHEN told_by_others THEN nearest.told.teller_id ELSE nearest.cause_id END AS nearest_id,
         own.processor_id IS NOT NULL OR own.processor_name IS NOT NULL AS has_processor,
         own.file_id IS NOT NULL OR own.file_name IS NOT NULL AS has_file
-    FROM runs AS own
+    FROM charging AS own
     FULL JOIN nearest ON nearest.resource_key = own.run_id
 ),
 resources AS (
@@ -109,7 +133,7 @@ resources AS (
         coalesce(charged.metadata, cause.metadata) AS metadata,
         coalesce(charged.created_at, cause.created_at, charged.initial_run_at, charged.file_created_at) AS known_from
     FROM charged
-    LEFT JOIN runs AS cause ON cause.run_id = charged.nearest_id
+    LEFT JOIN charging AS cause ON cause.run_id = charged.nearest_id
     WHERE basis IS NOT NULL
 ),
 lines AS (
