@@ -95,8 +95,8 @@ def read_table(path: Path, schema: pa.Schema, *, is_trusted: bool = False) -> pa
             version = _version_of(path, file.metadata)
             if is_whole is None and version >= SEALED_SINCE and not is_trusted:
                 raise LakeDamagedError(_damaged(path, NO_CHECKSUM))
-            names = [name for name in schema.names if name in file.schema_arrow.names]
-            return in_schema(file.read(names), schema)
+            there = set(file.schema_arrow.names)
+            return in_schema(file.read([name for name in schema.names if name in there]), schema)
     except UNREADABLE as error:
         raise LakeDamagedError(_damaged(path, f"not readable as Parquet: {one_line(error)}")) from error
 

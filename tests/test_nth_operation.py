@@ -154,6 +154,7 @@ def run_over(numbers: range, hows: tuple[int, ...], tmp_path: Path) -> None:
             fail_at(number, how, tmp_path)
 
 
+@pytest.mark.long
 def test_an_operation_here_and_there_fails_or_kills(tmp_path: Path) -> None:
     run_over(range(1, count_operations(tmp_path) + 1, 37), (errno.EIO, KILL), tmp_path)
 

@@ -129,6 +129,7 @@ def test_a_rebuild_that_changes_nothing_writes_no_day_anew(history: LakeFiles) -
     assert {path: Path(path).stat().st_ino for path in history.day_paths()} == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", ["runs", "runs/day=2026-11-02", "runs/day=2026-11-01"])
 def test_what_was_deleted_is_made_anew(history: LakeFiles, what: str) -> None:
     before = answers(history)
@@ -145,6 +146,7 @@ def test_deleted_dead_letters_are_made_anew(history: LakeFiles) -> None:
     assert answers(history) == before
 
 
+@pytest.mark.long
 def test_deleted_rows_of_loads_are_made_anew(history: LakeFiles) -> None:
     before = answers(history)
     shutil.rmtree(history.loads_folder)
@@ -180,6 +182,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_day_is_named_by_what_reads_it_and_is_mended_by_moving_it_away(
     history: LakeFiles, tmp_path: Path, damage: str

@@ -34,6 +34,7 @@ def client(server: SandboxServer) -> Iterator[extend_ai.Extend]:
         yield extend_ai.Extend(token=server.key, base_url=server.base_url, httpx_client=transport)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_every_payload_holds_to_the_types_that_the_client_declares(world: World, kind: Kind) -> None:
     detail = getattr(vendor, MODELS[kind.object])
@@ -45,6 +46,7 @@ def test_every_payload_holds_to_the_types_that_the_client_declares(world: World,
             assert unexpected(problems(world.summary(run_id), summary)) == [], run_id
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_client_reads_by_id_what_was_served(world: World, client: extend_ai.Extend, kind: Kind) -> None:
     resource = getattr(client, f"{kind.object}s")

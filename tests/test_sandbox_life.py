@@ -51,6 +51,7 @@ def digest(world: World) -> str:
     return made.hexdigest()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("seed", "runs", "was"),
     [
@@ -384,6 +385,7 @@ def busy() -> Iterator[Organization]:
         yield org
 
 
+@pytest.mark.long
 def test_vendors_client_reads_every_answer_of_an_organization_that_lived(busy: Organization) -> None:
     world = busy.world
     live = [run for run in world.iter_runs() if run.live or run.updated_at >= START]
@@ -412,6 +414,7 @@ def test_payloads_of_an_organization_that_lived_hold_to_the_types_of_the_client(
             assert unexpected(problems(summary, getattr(vendor, f"{MODELS[run.kind.object]}Summary"))) == []
 
 
+@pytest.mark.long
 def test_answers_agree_with_a_plain_reading_over_http_before_and_after_things_settle() -> None:
     with organization(seed=8, runs=150) as org:
         for _ in range(300):

@@ -167,6 +167,7 @@ def test_in_any_order_and_in_any_loads_both_come_to_the_ledger_worked_out_by_han
     assert lines_of(ledger_of(cut(order, places))) == BOTH
 
 
+@pytest.mark.long
 def test_lines_inferred_from_summaries_become_exact_one_by_one_and_the_credits_stay(lake_folder: Path) -> None:
     lake = LakeFiles(lake_folder)
 
@@ -214,6 +215,7 @@ def day_of_charge(world: World, row: Row, *, by_list: bool) -> date | None:
     return next((day for run in runs if run is not None and (day := day_told(run, by_list=by_list))), None)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("seed", "workspace"), [(1, 0), (2, 1)])
 def test_in_any_order_and_in_any_loads_a_worlds_ledger_is_that_of_its_details_but_for_days_that_lists_alone_tell(
     seed: int, workspace: int

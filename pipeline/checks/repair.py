@@ -56,7 +56,7 @@ def repair_lake(lake: LakeFiles, checked: Checked, *, tell: Tell) -> Checked:
     if GONE in broken:
         swept = sweep(lake, read_erased(lake), tell=tell)
         tell(f"taken out again: {swept.rows:,} rows, {swept.payloads:,} records of raw logs")
-    if "ledger kept" in broken:
+    if "ledger kept" in broken and LedgerFiles(lake).folder.exists():
         shutil.rmtree(LedgerFiles(lake).folder)
         tell("the ledger beside the lake is taken away; the next report makes it anew")
     if broken & _FROM_THE_LOG:
