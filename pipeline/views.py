@@ -6,6 +6,7 @@ import duckdb
 import pyarrow as pa
 
 from pipeline.lake import LakeFiles
+from pipeline.reports import read_sql
 from pipeline.schema import RUN_COLUMNS, RUNS_FILE_SCHEMA
 
 
@@ -45,15 +46,9 @@ def create_runs(con: duckdb.DuckDBPyConnection, files: LakeFiles, *, has_files: 
     if not moving:
         stored.project(columns).create_view("runs", replace=True)
         return
-    # For this moment a run may stand in two files: the row that was written last is the run's.
     stored.create_view("stored_runs", replace=True)
     con.register("moving_runs", pa.table({"run_id": moving}))
-    settled = con.sql("FROM stored_runs ANTI JOIN moving_runs USING (run_id)")
-    moved = con.sql(
-        "FROM stored_runs SEMI JOIN moving_runs USING (run_id) "
-        "QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY load_id DESC, created_at NULLS LAST) = 1"
-    )
-    settled.project(columns).union(moved.project(columns)).create_view("runs", replace=True)
+    con.sql(read_sql("settled_runs")).project(columns).create_view("runs", replace=True)
 
 
 def _no_rows(schema: pa.Schema) -> pa.Table:
