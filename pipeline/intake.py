@@ -58,6 +58,10 @@ class Intake:
         """Make all that was taken safe against a crash."""
         self._writer.checkpoint()
 
+    def close(self) -> None:
+        """Let go of the log; what was not checkpointed is dropped."""
+        self._writer.close()
+
 
 def failure_record(error: RunError, *, workspace_id: str | None, failed_at: datetime) -> bytes:
     """Return a `missing` or `failed` record as one line."""

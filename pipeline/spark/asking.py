@@ -24,7 +24,7 @@ from pyspark import TaskContext
 
 from pipeline import raw
 from pipeline.erased import Erased, read_erased
-from pipeline.errors import ApiError, PipelineError, RunError, RunFailedError
+from pipeline.errors import ApiError, PipelineError, RunError, RunFailedError, UsageError
 from pipeline.fetch import FetchOptions, Plan, fetch_in_thread, plan_fetch
 from pipeline.flatten import flatten_run, time_value
 from pipeline.ids import FoundId
@@ -81,6 +81,10 @@ def log_part(found: Iterable[FoundId], options: SparkOptions, folder: str, log: 
     Where the API refuses to go on, what was not asked for becomes dead letters, and the outcome says why.
     """
     lake, name = LakeFiles(folder), attempt_name()
+    if not Path(log).exists():
+        raise UsageError(
+            f"{log}: the driver wrote it, and this executor does not see it; name a lake in a folder that they share"
+        )
     fetch_options, connection = options.fetch_options(refresh=refresh), options.connection(os.environ)
     part = _Part(lake, raw.RawWriter.create(part_path(Path(log), name)))
     try:
@@ -111,10 +115,6 @@ class _Part(Intake):
     def land(self) -> None:
         """Leave it to the load."""
 
-    def close(self) -> None:
-        """Close the file."""
-        self._writer.close()
-
 
 def iter_batches(
     found: Iterable[FoundId], options: SparkOptions, load_id: str, *, raw_folder: str | None, with_failures: bool
@@ -135,7 +135,11 @@ def iter_batches(
         with plan_fetch(found, None, fetch_options, report=rows.take_refusal) as plan:
             _fetch(plan, rows, options, fetch_options)
 
-    yield from rows.iter_while(ask)
+    try:
+        yield from rows.iter_while(ask)
+    finally:
+        if log is not None:
+            log.close()
 
 
 def _fetch(plan: Plan, rows: _Rows, options: SparkOptions, fetch_options: FetchOptions) -> None:

@@ -106,9 +106,11 @@ def _list_functions(node: exp.Expr) -> exp.Expr:
         return node
     name, given = node.name.lower(), node.expressions
     if name == "list_sum":
-        total = exp.cast(exp.null(), exp.DataType.build("DECIMAL(38, 6)"))
-        added = "(total, each) -> CAST(COALESCE(total + each, total, each) AS DECIMAL(38, 6))"
-        return exp.func("AGGREGATE", given[0], total, sqlglot.parse_one(added, read="spark"), dialect="spark")
+        return sqlglot.parse_one(
+            f"AGGREGATE({given[0].sql(dialect='spark')}, CAST(NULL AS DECIMAL(38, 6)), "
+            "(total, each) -> CAST(COALESCE(total + each, total, each) AS DECIMAL(38, 6)))",
+            read="spark",
+        )
     if name == "list_position":
         listed, wanted = (each.sql(dialect="spark") for each in given)
         return sqlglot.parse_one(
