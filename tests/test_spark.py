@@ -145,7 +145,7 @@ def test_a_load_by_spark_fills_a_lake_as_fetch_does_and_holds_the_organizations_
     (row,) = files.read_loads().to_pylist()
     assert (row["command"], row["state"], row["landed"]) == ("spark", "complete", 150)
     assert [path for path in files.raw_folder.rglob("*") if path.is_file()] == files.raw_logs()
-    assert not check_lake(files).findings
+    assert check_lake(files).is_whole
 
 
 def executor_pids() -> list[int]:
@@ -200,7 +200,7 @@ def test_of_an_executor_killed_in_the_midst_of_a_fetch_all_runs_land_once(
     ]
     assert sorted(logged) == sorted(run_ids)  # the lost attempt's part is not among it
     assert [path for path in files.raw_folder.rglob("*") if path.is_file()] == [log]
-    assert not check_lake(files).findings
+    assert check_lake(files).is_whole
 
 
 def test_of_a_job_that_is_stopped_what_had_arrived_lands(spark: SparkSession, few_days: World, tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_of_a_job_that_is_stopped_what_had_arrived_lands(spark: SparkSession, fe
     assert len(set(landed)) == len(landed)
     (row,) = LakeFiles(tmp_path / "lake").read_loads().to_pylist()
     assert (row["state"], row["landed"], row["requested"]) == ("stopped", len(landed), len(landed))
-    assert not check_lake(LakeFiles(tmp_path / "lake")).findings
+    assert check_lake(LakeFiles(tmp_path / "lake")).is_whole
 
 
 @pytest.fixture(scope="session")
@@ -238,7 +238,8 @@ def asked_lake(few_days: World, tmp_path_factory: pytest.TempPathFactory) -> Pat
         "usage": {"credits": 0.333333},
     }
     messages = [
-        "Datei Ünter.pdf: Seite 3 of 17 failed", "naïve-scan.PDF and ſcan.pdf, run exr_9aBc", "größe 12,5.3 bei 'Kopf' x",
+        "Datei Ünter.pdf: Seite 3 of 17 failed", "naïve-scan.PDF and ſcan.pdf, run exr_9aBc",
+        "größe 12,5.3 bei 'Kopf' x",
         "id 0123456789abcdef0 in “quoted” and `ticks` \\ $1 <b>", "", "line\none 7\ttab é1 1é K.pdf",
     ]  # fmt: skip
     land(

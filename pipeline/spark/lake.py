@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.functions import array, lit
 
 from pipeline.answers import Reports, documented_reasons
 from pipeline.errors import LakeError, UsageError
@@ -158,9 +159,14 @@ class SparkLake(Reports[DataFrame]):
 def spark_params(params: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of a question's parameters as the query in Spark's words needs them.
 
-    A key of the metadata is a JSON pointer for DuckDB; for Spark it is the key itself.
+    A key of the metadata is a JSON pointer for DuckDB; for Spark it is the key itself. Lists are made of literals: as
+    they are, Spark takes those of plain numbers and texts alone.
     """
-    return {name: _key(value) if name.startswith("key_") else value for name, value in params.items()}
+    return {name: _key(value) if name.startswith("key_") else _value(value) for name, value in params.items()}
+
+
+def _value(value: Any) -> Any:
+    return array(*map(lit, value)) if isinstance(value, list | tuple) else value
 
 
 def _key(pointer: str) -> str:

@@ -81,6 +81,8 @@ def _load(ids: DataFrame, column: str, load: Load, task: _Task) -> LoadResult:
         for part in list_parts(load.log_path):
             load.take_part(part)
         load.result.error = f"Spark's job did not end well ({type(error).__name__}); what had arrived has landed"
+        load.land()
+        load.result.requested = load.result.landed + load.result.unchanged + load.result.missing + load.result.failed
         load.finish()
         raise
     _take(load, outcomes)
