@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +37,8 @@ def spark_cluster(folder: Path, **environment: str) -> Iterator[SparkSession]:
     """Start a driver and two executors, with so much more of an environment; logs and all go to a folder."""
     from pyspark.sql import SparkSession
 
-    for name, value in {"PYTHONPATH": str(ROOT), "SPARK_WORKER_DIR": str(folder / "work"), **environment}.items():
+    known = {"PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable, "SPARK_WORKER_DIR": str(folder / "work")}
+    for name, value in {**known, **environment}.items():
         os.environ[name] = value
     options = {
         "spark.app.name": "tests",

@@ -12,18 +12,41 @@ Needs `pip install 'extend-pipeline[spark]'` on the driver and on the executors,
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pipeline.errors import UsageError
 
-try:
-    import pyspark  # noqa: F401 - only to say what is missing
-    import sqlglot  # noqa: F401
-except ImportError as error:
-    raise UsageError(
-        f"{error.name} is not installed: pip install 'extend-pipeline[spark]', here and where the executors run"
-    ) from error
-
-from pipeline.spark.lake import SparkLake
-from pipeline.spark.loading import load_runs
-from pipeline.spark.reading import read_runs, register
-
 __all__ = ["SparkLake", "load_runs", "read_runs", "register"]
+
+if TYPE_CHECKING:
+    from pipeline.spark.lake import SparkLake
+    from pipeline.spark.loading import load_runs
+    from pipeline.spark.reading import read_runs, register
+
+_HOMES = {
+    "SparkLake": "pipeline.spark.lake",
+    "load_runs": "pipeline.spark.loading",
+    "read_runs": "pipeline.spark.reading",
+    "register": "pipeline.spark.reading",
+}
+_NEEDED = ("pyspark", "py4j", "sqlglot")
+
+
+def __getattr__(name: str) -> object:
+    """Import what is asked for only now: an executor, which only fetches, begins sooner without the rest."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    try:
+        return getattr(import_module(_HOMES[name]), name)
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in _NEEDED:
+            raise
+        raise UsageError(
+            f"{error.name} is not installed: pip install 'extend-pipeline[spark]', here and where the executors run"
+        ) from error
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
