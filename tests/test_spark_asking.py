@@ -18,10 +18,11 @@ from pipeline.replay import load_files
 from pipeline.sandbox.server import SandboxServer
 from pipeline.sandbox.world import World
 from pipeline.schema import RUN_COLUMNS, RUNS_SCHEMA
+from tests.conftest import NOON
 
 pytest.importorskip("pyspark", reason="the extra `spark` is not installed")
 
-from pipeline.spark.asking import ROWS_SCHEMA, iter_batches, log_part
+from pipeline.spark.asking import ROWS_SCHEMA, _Rows, iter_batches, log_part
 from pipeline.spark.settings import SparkOptions, read_options
 
 
@@ -178,3 +179,19 @@ def test_where_to_ask_is_looked_up_by_the_driver_and_only_the_key_by_the_executo
     assert (connection.base_url, connection.workspace_id) == ("https://one.test", "ws_1")
     assert connection.api_key.reveal() == "sk_1"
     assert SparkOptions().resolved({}).connection(executor).workspace_id is None
+
+
+def test_a_payload_that_no_row_can_be_made_of_costs_its_run_alone() -> None:
+    def ask() -> None:
+        for run_id, body in (("clr_1", b"[]"), ("clr_2", b'{"object": "classify_run", "id": "clr_2"}')):
+            rows.take_run(run_id, body, fetched_at=NOON, is_detail=True, workspace_id=None)
+        rows.checkpoint()
+
+    rows = _Rows("load", None, None, with_failures=True)
+    (batch,) = rows.iter_while(ask)
+    told = {row["run_id"]: row["dead_letter"] for row in batch.to_pylist()}
+    assert told["clr_1"]["reason"] == "BROKEN_BODY"
+    assert told["clr_2"] is None
+    rows = _Rows("load", None, None, with_failures=False)
+    (batch,) = rows.iter_while(ask)
+    assert batch["run_id"].to_pylist() == ["clr_2"]

@@ -13,7 +13,7 @@ import queue
 import secrets
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from pyspark import TaskContext
 
 from pipeline import raw
 from pipeline.erased import Erased, read_erased
-from pipeline.errors import ApiError, PipelineError, RunError, RunFailedError, UsageError
+from pipeline.errors import ApiError, RunError, RunFailedError, UsageError
 from pipeline.fetch import FetchOptions, Plan, fetch_in_thread, plan_fetch
 from pipeline.flatten import flatten_run, time_value
 from pipeline.ids import FoundId
@@ -205,7 +205,7 @@ class _Rows:
     def land(self) -> None:
         """Do nothing: there is no lake."""
 
-    def iter_while(self, ask: Any) -> Iterator[pa.RecordBatch]:
+    def iter_while(self, ask: Callable[[], None]) -> Iterator[pa.RecordBatch]:
         """Yield the batches that come while something runs in a thread of its own; raise what goes wrong there.
 
         Who takes no more ends the asking.
@@ -242,18 +242,26 @@ class _Rows:
 
     def _row(self, record: raw.Record) -> dict[str, Any] | None:
         if record["record"] != "run":
-            kind = kind_of(record["run_id"])
-            known = {"kind": kind.object if kind else None, "load_id": self.result.load_id}
-            why = {name: record[name] for name in DEAD_LETTER.names} | {"failed_at": time_value(record["failed_at"])}
-            return known | {"run_id": record["run_id"], "workspace_id": record["workspace_id"], "dead_letter": why}
+            return self._letter(record, record)
         try:
             flat = flatten_run(
                 record["payload"], fetched_at=time_value(record["fetched_at"]), load_id=self.result.load_id,
                 workspace_id=record["workspace_id"], is_detail=record["detail"],
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-            raise PipelineError(f"run {record['run_id']}: cannot be made a row of ({error!r})") from None
+            message = f"run {record['run_id']}: its payload cannot be made a row of ({type(error).__name__})"
+            why = {"reason": "BROKEN_BODY", "message": message, "failed_at": record["fetched_at"]}
+            return self._letter(record, why) if self._with_failures else None
         return flat.row
+
+    def _letter(self, record: raw.Record, why: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a row that says why a run did not come."""
+        kind = kind_of(record["run_id"])
+        letter = {name: why.get(name) for name in DEAD_LETTER.names} | {"failed_at": time_value(why["failed_at"])}
+        return {
+            "run_id": record["run_id"], "kind": kind.object if kind else None, "load_id": self.result.load_id,
+            "workspace_id": record["workspace_id"], "dead_letter": letter,
+        }  # fmt: skip
 
 
 __all__ = ["DEAD_LETTER", "ROWS_SCHEMA", "Outcome", "attempt_name", "iter_batches", "log_part"]

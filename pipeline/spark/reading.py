@@ -57,8 +57,8 @@ def read_runs(ids: DataFrame, column: str = "run_id", **options: Any) -> DataFra
 
 def in_partitions(ids: DataFrame, column: str, partitions: int) -> DataFrame:
     """Return the IDs of a column as `run_id`, in so many partitions, each ID in one of them."""
-    run_id = col(column).cast("string").alias("run_id")
-    return ids.select(run_id).where(run_id.isNotNull()).repartition(partitions, "run_id")
+    present = ids.where(col(column).isNotNull())
+    return present.select(col(column).cast("string").alias("run_id")).repartition(partitions, "run_id")
 
 
 def iter_found(batches: Iterable[pa.RecordBatch]) -> Iterator[FoundId]:
