@@ -6,9 +6,7 @@ The database is in memory and holds views only: a reader never waits for a write
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
-from datetime import date, datetime, timedelta
-from decimal import Decimal
+from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,33 +14,15 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from pipeline.answers import Reports, documented_reasons
 from pipeline.errors import UsageError
-from pipeline.kinds import KINDS
 from pipeline.lake import existing_lake
 from pipeline.ledger import SUMS, LedgerFiles, Stamp
 from pipeline.reports import read_sql
-from pipeline.reports.changes import Change, find_changes
-from pipeline.reports.credit_questions import (
-    DAY_AND_KIND,
-    costliest_question,
-    credits_question,
-    daily_question,
-    wasted_question,
-)
-from pipeline.reports.failure_questions import (
-    KIND_AND_REASON,
-    changes_question,
-    failures_question,
-    latency_question,
-    messages_question,
-)
-from pipeline.reports.forecast import Forecast, forecast_month
-from pipeline.reports.questions import By, Question, Window, as_date
+from pipeline.reports.questions import Question
 from pipeline.reports.statements import check_reads_only
 from pipeline.schema import DEAD_LETTERS_SCHEMA, LOADS_SCHEMA
 from pipeline.views import create_runs, create_view
-
-Day = date | datetime | str | None
 
 _HELD_BYTES = 16 << 20
 """Up to this size of a lake's runs, what they charge is worked out once for all questions and held in memory."""
@@ -52,20 +32,8 @@ _BARRED = "\nA locked lake reads its own files and no other; `pipeline sql --unl
 _OF_LINES = ("credit_l", "unknown_credits")
 """What a query names that asks for single lines of credits: `credit_lines`, `credit_ledger`, `unknown_credits`."""
 
-COMPARED_DAYS = 30
-CHANGED_DAYS = 7
-"""The windows of a comparison where none is given."""
-_CHANGES_SCHEMA = pa.schema(
-    [
-        ("dimension", pa.string()), ("value", pa.string()),
-        ("failed_before", pa.int64()), ("ended_before", pa.int64()),
-        ("failed_after", pa.int64()), ("ended_after", pa.int64()),
-        ("carried", pa.float64()), ("p", pa.float64()), ("p_corrected", pa.float64()), ("is_significant", pa.bool_()),
-    ]
-)  # fmt: skip
 
-
-class Lake:
+class Lake(Reports[duckdb.DuckDBPyRelation]):
     """A lake to ask. `.sql(…)`, `.runs()`, `.credits()`, … give DuckDB relations: `.df()`, `.arrow()`, `.pl()`.
 
     The views are `runs` (one row a run), `charges` (one row a charge line, as each run reports it), `credit_ledger`
@@ -84,7 +52,7 @@ class Lake:
         self.con.execute("SET TimeZone = 'UTC'; SET python_enable_replacements = false")
         self.con.execute(
             "CREATE TABLE documented_reasons AS SELECT unnest($kinds) AS kind, unnest($reasons) AS reason",
-            _documented_reasons(),
+            documented_reasons(),
         )
         self._is_locked = False
         self._is_to_be_locked = locked
@@ -145,9 +113,6 @@ class Lake:
         """Return the runs whose credits nothing tells, one row each, and why."""
         return self.sql("FROM unknown_credits")
 
-    # Reports. A window is of UTC days, from `since` to before `until`; `where` is a condition in SQL on the columns of
-    # `credit_ledger` (credits) or `runs` (the others); `by` names dimensions, `metadata.KEY` among them.
-
     def answer(self, question: Question) -> duckdb.DuckDBPyRelation:
         """Return the answer to a report's question, worked out at once: of one version of each file (see
         `LakeFiles.ask`). Raises LakeError where the files are being replaced all the while.
@@ -160,103 +125,13 @@ class Lake:
         """Return the answer to a query of this package, by the name of its file, as `answer` does."""
         return self.answer(Question(read_sql(name), params))
 
-    def credits(
-        self, by: By = DAY_AND_KIND, *, since: Day = None, until: Day = None, where: str | None = None,
-        rate: str | Decimal | float | None = None, compare: str | None = None,
-    ) -> duckdb.DuckDBPyRelation:  # fmt: skip
-        """Return credits by dimensions, each credit once, with the number of runs whose credits are unknown, by why.
+    def rows(self, question: Question) -> list[tuple[Any, ...]]:
+        """Return the rows of the answer to a question."""
+        return self.answer(question).fetchall()
 
-        `rate` is USD a credit, or a file of rates by date; `compare="previous"` puts the window before beside this one
-        (of the last 30 days that there is data of, where no window is given).
-        """
-        return self.answer(self.credits_question(by, since=since, until=until, where=where, rate=rate, compare=compare))
-
-    def credits_question(
-        self, by: By = DAY_AND_KIND, *, since: Day = None, until: Day = None, where: str | None = None,
-        rate: str | Decimal | float | None = None, compare: str | None = None,
-    ) -> Question:  # fmt: skip
-        """Return the question that `credits` puts, to be looked at or taken further."""
-        if compare not in (None, "previous"):
-            raise UsageError(f"--compare {compare}: there is only `previous`, the window before")
-        window = self.window(since, until, days=COMPARED_DAYS if compare else None)
-        return credits_question(
-            by, window=window, where=where, rate=rate, compare=compare is not None, data_as_of=self.data_as_of()
-        )
-
-    def costliest_runs(
-        self, most: int = 10, *, since: Day = None, until: Day = None, where: str | None = None
-    ) -> duckdb.DuckDBPyRelation:
-        """Return the runs that cost the most, each with what it caused."""
-        return self.answer(costliest_question("runs", most=most, window=self.window(since, until), where=where))
-
-    def costliest_files(
-        self, most: int = 10, *, since: Day = None, until: Day = None, where: str | None = None
-    ) -> duckdb.DuckDBPyRelation:
-        """Return the files on which the most was spent."""
-        return self.answer(costliest_question("files", most=most, window=self.window(since, until), where=where))
-
-    def wasted_credits(
-        self, by: By = ("kind",), *, since: Day = None, until: Day = None, where: str | None = None
-    ) -> duckdb.DuckDBPyRelation:
-        """Return credits spent on runs that failed, or on the same file by the same processor and version again."""
-        return self.answer(wasted_question(by, window=self.window(since, until), where=where))
-
-    def forecast(self, *, where: str | None = None) -> Forecast | None:
-        """Return what the newest month that there is data of will come to (see `reports.forecast`); None without runs.
-
-        Credits whose day is not known are in no month.
-        """
-        last_day, is_whole = self.newest_day()
-        if last_day is None:
-            return None
-        rows = self.answer(daily_question(where=where)).fetchall()
-        return forecast_month({day: credits for day, credits in rows if day}, last_day=last_day, is_whole=is_whole)
-
-    def failures(
-        self, by: By = KIND_AND_REASON, *, since: Day = None, until: Day = None, where: str | None = None
-    ) -> duckdb.DuckDBPyRelation:
-        """Return failed runs by dimensions, with the rate and its 95 % Wilson interval.
-
-        With `reason` among the dimensions each group has a total (`is_total`) before its reasons.
-        """
-        return self.answer(failures_question(by, window=self.window(since, until), where=where))
-
-    def failure_messages(
-        self, by: By = ("kind",), *, most: int = 20, since: Day = None, until: Day = None, where: str | None = None
-    ) -> duckdb.DuckDBPyRelation:
-        """Return the messages of failed runs, those as one that differ only in numbers, IDs and names."""
-        return self.answer(messages_question(by, most=most, window=self.window(since, until), where=where))
-
-    def failure_changes(
-        self, *, since: Day = None, until: Day = None, where: str | None = None
-    ) -> duckdb.DuckDBPyRelation:
-        """Return what changed from the window before to this one (of the last seven days, where none is given).
-
-        One row for all runs, then one a kind, processor, version, file type and reason, the surest change first.
-        """
-        changes = self.find_changes(since=since, until=until, where=where)
-        rows = [{**asdict(change), "is_significant": change.is_significant} for change in changes]
-        return self.con.from_arrow(pa.Table.from_pylist(rows, schema=_CHANGES_SCHEMA))
-
-    def find_changes(self, *, since: Day = None, until: Day = None, where: str | None = None) -> list[Change]:
-        """Return what `failure_changes` does, as objects."""
-        window = self.window(since, until, days=CHANGED_DAYS)
-        return find_changes(self.answer(changes_question(window=window, where=where)).fetchall())
-
-    def latency(
-        self, by: By = ("kind",), *, since: Day = None, until: Day = None, where: str | None = None
-    ) -> duckdb.DuckDBPyRelation:
-        """Return percentiles of the seconds from created to finished; reviewed runs are left out, and counted."""
-        return self.answer(latency_question(by, window=self.window(since, until), where=where))
-
-    def window(self, since: Day = None, until: Day = None, *, days: int | None = None) -> Window:
-        """Return a window of days. With `days` an open side is closed: by the newest day, and so many days before."""
-        first, end = as_date(since, "--since"), as_date(until, "--until")
-        if days is not None:
-            newest = self.newest_day()[0] or date.today()  # noqa: DTZ011 — without runs any day will do
-            end = end or max(newest, first or newest) + timedelta(days=1)
-            first = first or end - timedelta(days=days)
-        return Window(first, end)
+    def from_arrow(self, table: pa.Table) -> duckdb.DuckDBPyRelation:
+        """Return a table as a relation."""
+        return self.con.from_arrow(table)
 
     def data_as_of(self) -> datetime | None:
         """Return when the API was last asked, by the loads; null where there are none."""
@@ -361,9 +236,3 @@ def _stamp(path: Path) -> object:
     except FileNotFoundError:
         return None
     return (stat.st_mtime_ns, stat.st_ino, stat.st_size)
-
-
-def _documented_reasons() -> dict[str, list[str]]:
-    """Return kinds and reasons, pair by pair. Not as an Arrow table: making one of Python lists imports pandas."""
-    pairs = [(kind.object, reason) for kind in KINDS for reason in sorted(kind.failure_reasons)]
-    return {"kinds": [kind for kind, _ in pairs], "reasons": [reason for _, reason in pairs]}

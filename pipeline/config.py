@@ -140,6 +140,19 @@ def read_connection(
         raise error.with_traceback(None)  # noqa: B904 — the frames beneath hold what was read, and may hold a key
 
 
+def read_target(
+    *,
+    base_url: str | None = None,
+    region: str | None = None,
+    workspace: str | None = None,
+    allow_http: bool = False,
+    env: Mapping[str, str],
+) -> tuple[str, str | None]:
+    """Return the base URL and the workspace as `read_connection` does, where the key is not at hand."""
+    env = _Environment(env)
+    return _read_base_url(base_url, region, env, allow_http=allow_http), _read_workspace(workspace, env)
+
+
 def read_connections(
     *,
     base_url: str | None = None,

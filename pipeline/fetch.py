@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from pipeline.lake import LakeFiles
 from pipeline.landing import LOGGED_LANDS_NEXT
 from pipeline.loads import Load, LoadResult, recover
 from pipeline.progress import Progress, Silent, Standing
-from pipeline.session import AskingOptions, Session, Settle, nothing_to_settle, raise_first, run_in_thread
+from pipeline.session import AskingOptions, Session, Settle, Taking, nothing_to_settle, raise_first, run_in_thread
 from pipeline.worklist import Worklist
 
 if TYPE_CHECKING:
@@ -81,8 +82,11 @@ class Plan:
 
 
 @contextlib.contextmanager
-def plan_fetch(found: Iterable[FoundId], lake: LakeFiles, options: FetchOptions, *, report: Report) -> Iterator[Plan]:
-    """Work out which IDs to ask for. Asks for nothing and writes nothing to the lake; `recover` it first.
+def plan_fetch(
+    found: Iterable[FoundId], lake: LakeFiles | None, options: FetchOptions, *, report: Report
+) -> Iterator[Plan]:
+    """Work out which IDs to ask for. Asks for nothing and writes nothing to the lake; `recover` it first. Without a
+    lake nothing is skipped.
 
     `report` is called for each distinct ID that cannot be asked for: it is none, or reading it could destroy a result;
     and once for all that were forgotten.
@@ -94,10 +98,11 @@ def plan_fetch(found: Iterable[FoundId], lake: LakeFiles, options: FetchOptions,
                 plan.invalid += 1
                 report(each, why)
         plan.requested = worklist.count()
-        plan.skipped = _skip_forgotten(worklist, lake, report)
-        if not options.refresh:
-            plan.skipped += _skip_finished(worklist, lake, details=options.details)
-        if options.details:
+        if lake is not None:
+            plan.skipped = _skip_forgotten(worklist, lake, report)
+            if not options.refresh:
+                plan.skipped += _skip_finished(worklist, lake, details=options.details)
+        if options.details or lake is None:
             plan.invalid += _refuse_dangerous(worklist, options, report)
         else:
             from pipeline.cover import plan_listings
@@ -136,7 +141,7 @@ def fetch_planned(
     )
     try:
         with durable.telling_refusals(lake.folder, LOGGED_LANDS_NEXT):
-            _fetch_in_thread(plan, load, connection, options, progress)
+            fetch_in_thread(plan, load, connection, options, progress)
             load.result.skipped, load.result.invalid = plan.skipped + load.left_out, plan.invalid
             return load.finish()
     finally:
@@ -240,7 +245,11 @@ def _refuse(worklist: Worklist, kind: Kind, report: Report) -> int:
     return count
 
 
-def _fetch_in_thread(plan: Plan, load: Load, connection: Connection, options: FetchOptions, progress: Progress) -> None:
+def fetch_in_thread(
+    plan: Plan, load: Taking, connection: Connection, options: FetchOptions, progress: Progress,
+    *, stopping: threading.Event | None = None,
+) -> None:  # fmt: skip
+    """Ask for what was planned, and let the load take what comes. Stops, as by Ctrl-C, when `stopping` is set."""
     from pipeline.limiter import Limiter
 
     session = Session(
@@ -270,7 +279,7 @@ def _fetch_in_thread(plan: Plan, load: Load, connection: Connection, options: Fe
         load.result.interrupted = True
         session.stop("stopped by Ctrl-C; go on with: pipeline retry")
 
-    run_in_thread(main, on_interrupt=interrupt)
+    run_in_thread(main, on_interrupt=interrupt, stopping=stopping)
 
 
 class Rounds:

@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 from pipeline import durable, sealed
 from pipeline.lake import LakeFiles
 from pipeline.reports import read_sql
-from pipeline.views import STORED_DAY
+from pipeline.views import WITH_DAY
 
 VERSION = 2
 """1: the first, which the manifest did not say. 2: with checksums."""
@@ -49,7 +49,7 @@ _LOCK_WAIT_S = 600.0
 _PASSES = 3
 SUMS = ("credit_sums", "run_sums")
 _QUERIES = ("credit_lines", "ledger_mentions", "ledger_lines", "ledger_credit_sums", "ledger_run_sums")
-_WITH_DAY = f"* EXCLUDE (filename), {STORED_DAY}"
+_WITH_DAY = f"* EXCLUDE (filename), {WITH_DAY}"
 
 Tell = Callable[[str], None]
 Stamp = tuple[int, int, int]

@@ -10,16 +10,18 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import filelock
 
 from pipeline import __version__, durable, raw, telemetry
 from pipeline.erased import read_erased
-from pipeline.errors import RunError, RunMissingError
 from pipeline.flatten import time_value
+from pipeline.intake import Intake
 from pipeline.lake import LakeFiles, UnlandedLog
 from pipeline.landing import land_log
+from pipeline.parts import adopt_parts, iter_lines, logs_with_parts, remove_parts
 from pipeline.schema import LOADS_SCHEMA
 from pipeline.staging import Landing
 
@@ -71,7 +73,7 @@ class LoadResult:
         return {name: getattr(self, name) for name in _JSON_FIELDS}
 
 
-class Load:
+class Load(Intake):
     """One load under way. Payloads and failures go to the raw log first; `land` brings them into the lake."""
 
     def __init__(
@@ -88,13 +90,11 @@ class Load:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         lake.is_current()  # raises where it must not be written: before anything is asked for
-        self.lake, self._tell, self._now = lake, tell, now
+        self.lake, self._tell = lake, tell
         self.started_at = now()
         self.result = LoadResult(raw.new_load_id(self.started_at), str(lake.folder), requested=requested)
-        self._erased, self._keep_raw = read_erased(lake), keep_raw
-        self.left_out = 0  # payloads and failures of runs that are gone from this lake for good
-        self._landed_bytes = 0
-        self._taken = self._taken_at_landing = 0
+        erased, self._keep_raw = read_erased(lake), keep_raw
+        self._landed_bytes = self._taken_at_landing = 0
         self._head = {
             "load_id": self.result.load_id,
             "command": command,
@@ -111,7 +111,7 @@ class Load:
         self._lock = lake.load_lock(self.result.load_id)
         self._lock.acquire(timeout=0)
         try:
-            self._writer = raw.RawWriter.create(path)
+            super().__init__(raw.RawWriter.create(path), erased, now=now)
         except OSError:
             self._lock.release()
             raise
@@ -122,53 +122,13 @@ class Load:
             self.close()
             raise
 
-    @property
-    def pending_bytes(self) -> int:
-        """How much was taken since the last checkpoint, in bytes before compression."""
-        return self._writer.pending_bytes
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing was taken yet, neither a payload nor a failure."""
-        return self._taken == 0
-
-    def take_run(
-        self, run_id: str, body: bytes, *, fetched_at: datetime, is_detail: bool, workspace_id: str | None
-    ) -> bool:
-        """Take a payload as it arrived; it is safe after the next checkpoint. Tell whether it was taken: what is gone
-        from the lake for good is not.
-        """
-        admitted = self._erased.admitted(run_id, body, fetched_at)
-        if admitted is None:
-            self.left_out += 1
-            return False
-        self._taken += 1
-        self._writer.append(
-            raw.run_record(run_id, admitted, fetched_at=fetched_at, is_detail=is_detail, workspace_id=workspace_id)
-        )
-        return True
-
-    def take_failure(self, error: RunError, *, workspace_id: str | None) -> None:
-        """Take an ID that did not come, with the reason; it will be a dead letter, unless it is gone for good."""
-        if self._erased.has(error.run_id):
-            self.left_out += 1
-            return
-        self._taken += 1
-        fields = {
-            "run_id": error.run_id,
-            "workspace_id": workspace_id,
-            "reason": error.reason,
-            "message": str(error),
-            "http_status": error.http_status,
-            "request_id": error.request_id,
-            "attempts": error.attempts,
-            "failed_at": self._now(),
-        }
-        self._writer.append(raw.other_record("missing" if isinstance(error, RunMissingError) else "failed", fields))
-
-    def checkpoint(self) -> None:
-        """Make all that was taken safe against a crash."""
-        self._writer.checkpoint()
+    def take_part(self, part: Path) -> None:
+        """Take all that another process has put into a part of this load's log (see `parts`), and make it safe."""
+        for lines in iter_lines(part):
+            for line in lines:
+                self._writer.append(line + b"\n")
+            self._taken += len(lines)
+            self._writer.checkpoint()
 
     def land(self) -> None:
         """Bring all that was taken into the lake."""
@@ -205,6 +165,11 @@ class Load:
         telemetry.load_seconds.add(self.result.seconds, {"command": row["command"]})
         return self.result
 
+    @property
+    def log_path(self) -> Path:
+        """Where the load's raw log is."""
+        return self._writer.path
+
     def close(self) -> None:
         """Let go of the log, finished or not; what had been checkpointed lands with the next command."""
         self._writer.close()
@@ -231,6 +196,7 @@ def recover(lake: LakeFiles, *, tell: Tell = lambda _message: None) -> int:
         from pipeline.erasure import finish_erasure  # here, since it brings in DuckDB
 
         finish_erasure(lake, erased, tell=tell)
+    _remove_stray_parts(lake)
     if not lake.unlanded_logs():
         return 0
     recovered = 0
@@ -249,11 +215,21 @@ def recover(lake: LakeFiles, *, tell: Tell = lambda _message: None) -> int:
     return recovered
 
 
+def _remove_stray_parts(lake: LakeFiles) -> None:
+    """Remove the parts of loads that have ended: an attempt that did not count wrote them afterwards."""
+    logs = logs_with_parts(lake.raw_folder)
+    unlanded = {log.path for log in lake.unlanded_logs()} if logs else set()
+    for log in logs:
+        if log not in unlanded:
+            remove_parts(log)
+
+
 def _recover_one(lake: LakeFiles, log: UnlandedLog, tell: Tell) -> int:
     before = _known_row(lake, log.load_id)
     if before is not None and before["raw_file"] is None:
         durable.remove_file(log.path)  # all of it has landed, and it is not to be kept
         return 0
+    adopt_parts(log.path)
     size = log.path.stat().st_size
     landing = land_log(lake, log)
     for damage in landing.damaged:

@@ -127,6 +127,13 @@ class RawWriter:
             raise
         return writer
 
+    @classmethod
+    def reopen(cls, path: Path) -> RawWriter:
+        """Go on with a log at its end; what is torn there stays, as damage between frames."""
+        file = path.open("r+b", buffering=0)
+        file.seek(0, os.SEEK_END)
+        return cls(path, file)
+
     def append(self, line: bytes) -> None:
         """Take one record, a line."""
         with self._taking:

@@ -113,6 +113,9 @@ DAY = Column(
 )
 """Not a column of the files: the name of the folder that a day's file is in, and so a column of the view `runs`."""
 
+STORED_DAY = r"day=([^/\\]+)[/\\][^/\\]*$"
+"""A pattern that finds it in the path of a day's file."""
+
 SOURCES = Column(
     "_sources",
     TEXT,

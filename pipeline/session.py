@@ -13,19 +13,21 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from pipeline import defaults, telemetry
-from pipeline.errors import LakeError, UsageError
-from pipeline.loads import Load
+from pipeline.errors import LakeError, RunError, UsageError
 from pipeline.progress import Progress, Standing
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import httpx
 
     from pipeline.client import ExtendClient
     from pipeline.config import Connection
     from pipeline.limiter import Limiter
+    from pipeline.loads import LoadResult
 
 _CHECKPOINT_EVERY_S = 0.5
 _CHECKPOINT_BYTES = 1 << 20
@@ -58,6 +60,35 @@ class AskingOptions:
             raise UsageError(f"--concurrency must be from 1 to 1000, not {self.concurrency}")
 
 
+class Taking(Protocol):
+    """What takes in what comes: a load, or on Spark what a partition's asking goes to."""
+
+    started_at: datetime
+    result: LoadResult
+
+    @property
+    def pending_bytes(self) -> int:
+        """How much was taken since the last checkpoint, in bytes."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was taken yet, neither a payload nor a failure."""
+
+    def take_run(
+        self, run_id: str, body: bytes, *, fetched_at: datetime, is_detail: bool, workspace_id: str | None
+    ) -> bool:
+        """Take a payload as it arrived; tell whether it was wanted."""
+
+    def take_failure(self, error: RunError, *, workspace_id: str | None) -> None:
+        """Take an ID that did not come, with the reason."""
+
+    def checkpoint(self) -> None:
+        """Make all that was taken safe; called in a thread of its own, one call at a time."""
+
+    def land(self) -> None:
+        """Bring all that was taken into the lake, where there is one; called as `checkpoint` is."""
+
+
 def nothing_to_settle() -> Settle:
     """Return what notes nothing."""
     return lambda _well: None
@@ -74,7 +105,7 @@ class Session:
 
     def __init__(
         self,
-        load: Load,
+        load: Taking,
         connection: Connection,
         options: AskingOptions,
         *,

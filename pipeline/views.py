@@ -6,15 +6,16 @@ import duckdb
 import pyarrow as pa
 
 from pipeline.lake import LakeFiles
-from pipeline.schema import RUN_COLUMNS, RUNS_FILE_SCHEMA
+from pipeline.reports import read_sql
+from pipeline.schema import RUN_COLUMNS, RUNS_FILE_SCHEMA, STORED_DAY
 
-STORED_DAY = r"regexp_extract(filename, 'day=([^/\\]+)[/\\][^/\\]*$', 1) AS day"
+WITH_DAY = f"regexp_extract(filename, '{STORED_DAY}', 1) AS day"
 """The day that a file is of, from its `filename`: a condition on it leaves the files of other days unopened. DuckDB's
 `hive_partitioning` does so too, but takes every `name=value` of a path for a column, those above the lake included.
 """
 
 _STORED_SCHEMA = RUNS_FILE_SCHEMA.append(pa.field("filename", pa.string()))
-_COLUMNS = ", ".join((*RUN_COLUMNS, STORED_DAY))
+_COLUMNS = ", ".join((*RUN_COLUMNS, WITH_DAY))
 
 
 def _stored_runs(con: duckdb.DuckDBPyConnection, files: LakeFiles, glob: str) -> duckdb.DuckDBPyRelation:
@@ -52,15 +53,9 @@ def create_runs(con: duckdb.DuckDBPyConnection, files: LakeFiles, *, has_files: 
     if not moving:
         stored.project(_COLUMNS).create_view("runs", replace=True)
         return
-    # For this moment a run may stand in two files: the row that was written last is the run's.
     stored.create_view("stored_runs", replace=True)
     con.register("moving_runs", pa.table({"run_id": moving}))
-    settled = con.sql("FROM stored_runs ANTI JOIN moving_runs USING (run_id)")
-    moved = con.sql(
-        "FROM stored_runs SEMI JOIN moving_runs USING (run_id) "
-        "QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY load_id DESC, created_at NULLS LAST) = 1"
-    )
-    settled.project(_COLUMNS).union(moved.project(_COLUMNS)).create_view("runs", replace=True)
+    con.sql(read_sql("settled_runs")).project(_COLUMNS).create_view("runs", replace=True)
 
 
 def _no_rows(schema: pa.Schema) -> pa.Table:

@@ -5,8 +5,9 @@ is to be what takes time.
 
     python -m tests.fast_server QPS DAYS   prints its port, then for each line it reads its counts: answers, 429s
 
-With QPS it lets through so many requests a second, as the sandbox does, and answers the others with 429. A run's number
-is the digits of its ID. It decides the day of creation, and every seventh run failed.
+With QPS it lets through so many requests a second with one key, as the sandbox does, and answers the others with 429:
+each key is another organization, with a limit of its own. A run's number is the digits of its ID. It decides the day
+of creation, and every seventh run failed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import multiprocessing
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,8 +71,8 @@ class Counts:
 
 
 class _Answering(asyncio.Protocol):
-    def __init__(self, counts: Counts, templates: list[bytes], bucket: TokenBucket) -> None:
-        self._counts, self._templates, self._bucket = counts, templates, bucket
+    def __init__(self, counts: Counts, templates: list[bytes], buckets: dict[bytes, TokenBucket]) -> None:
+        self._counts, self._templates, self._buckets = counts, templates, buckets
         self._ahead = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -79,7 +81,7 @@ class _Answering(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         *requests, self._ahead = (self._ahead + data).split(b"\r\n\r\n")
         for request in requests:
-            if (wait_s := self._bucket.wait_s()) > 0:
+            if (wait_s := self._buckets[_key_of(request)].wait_s()) > 0:
                 self._refuse(wait_s)
                 continue
             number = int(request[: request.index(b" HTTP/1.1")].rsplit(b"_", 1)[1])
@@ -100,6 +102,12 @@ class _Answering(asyncio.Protocol):
         return template.replace(b"00000000000000000000", b"%020d" % number).replace(b"@NUMBER@", b"%d" % number)
 
 
+def _key_of(request: bytes) -> bytes:
+    """Return the key of a request; nothing where it has none."""
+    _, _, rest = request.partition(b"Authorization: Bearer ")
+    return rest.partition(b"\r\n")[0]
+
+
 def _templates(days: int) -> list[bytes]:
     """Return a template for each remainder of all that a payload depends on but for the number itself."""
     templates = []
@@ -113,8 +121,9 @@ def _templates(days: int) -> list[bytes]:
 
 async def _serve(limit_qps: float, days: int) -> None:
     loop = asyncio.get_running_loop()
-    counts, templates, bucket = Counts(), _templates(days), TokenBucket(limit_qps)
-    server = await loop.create_server(lambda: _Answering(counts, templates, bucket), "127.0.0.1", 0, backlog=1024)
+    counts, templates = Counts(), _templates(days)
+    buckets: dict[bytes, TokenBucket] = defaultdict(lambda: TokenBucket(limit_qps))
+    server = await loop.create_server(lambda: _Answering(counts, templates, buckets), "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)

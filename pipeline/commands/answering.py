@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 import pyarrow as pa
 
 from pipeline import credit_summary, failure_summary
-from pipeline.catalog import CHANGED_DAYS, COMPARED_DAYS
+from pipeline.answers import CHANGED_DAYS, COMPARED_DAYS
 from pipeline.html import Page
 from pipeline.layout import write_notes
 from pipeline.render import write_relation

@@ -1,0 +1,10 @@
+-- Each of `stored_runs` once while some of them (`moving_runs`) are on their way from one day to another: for this moment
+-- a run may stand in two files, and the row that was written last is the run's.
+SELECT *
+FROM stored_runs
+WHERE run_id NOT IN (SELECT run_id FROM moving_runs)
+UNION ALL
+SELECT *
+FROM stored_runs
+WHERE run_id IN (SELECT run_id FROM moving_runs)
+QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY load_id DESC, created_at NULLS LAST) = 1

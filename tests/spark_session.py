@@ -1,0 +1,76 @@
+"""A Spark for tests: two executors, each a process of its own, on this machine.
+
+One for all tests of a process, since it takes many seconds to begin. Where there is no Java, tests are left out; with
+CI set they fail instead.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+ROOT = Path(__file__).parent.parent
+EXECUTORS = 2
+_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+
+
+def needs_java() -> None:
+    """Leave a test out where there is no Java; with CI set, fail it."""
+    if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
+        if os.environ.get("CI"):
+            pytest.fail("no Java here: install openjdk-17-jre-headless")
+        pytest.skip("no Java here")
+
+
+@contextmanager
+def spark_cluster(folder: Path, **environment: str) -> Iterator[SparkSession]:
+    """Start a driver and two executors, with so much more of an environment; logs and all go to a folder."""
+    from pyspark.sql import SparkSession
+
+    known = {"PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable, "SPARK_WORKER_DIR": str(folder / "work")}
+    for name, value in {**known, **environment}.items():
+        os.environ[name] = value
+    options = {
+        "spark.app.name": "tests",
+        "spark.ui.enabled": "false",
+        "spark.driver.memory": "1g",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": "127.0.0.1",
+        "spark.sql.shuffle.partitions": "2",
+        # Java compiles little: of a minute of tests most would go into that.
+        "spark.driver.extraJavaOptions": _JAVA,
+        "spark.executor.extraJavaOptions": _JAVA,
+        # Of small tables most of the time would go into compiling code for them.
+        "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+        "spark.local.dir": str(folder / "local"),
+        "spark.sql.warehouse.dir": str(folder / "warehouse"),
+        "spark.eventLog.enabled": "true",
+        "spark.eventLog.dir": str(folder / "events"),
+        "spark.ui.showConsoleProgress": "false",
+        # A lost executor is replaced: with the standard ten failures a test could not be told from a loop.
+        "spark.task.maxFailures": "4",
+    }
+    (folder / "events").mkdir(parents=True)
+    builder = SparkSession.builder.master(f"local-cluster[{EXECUTORS},1,1024]")
+    for name, value in options.items():
+        builder = builder.config(name, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pyspark's own: of pandas 3, and of sockets that it leaves to be collected
+        session = builder.getOrCreate()
+    try:
+        session.sparkContext.setLogLevel("WARN")
+        yield session
+    finally:
+        session.stop()
