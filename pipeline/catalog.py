@@ -18,8 +18,8 @@ import pyarrow as pa
 
 from pipeline.errors import UsageError
 from pipeline.kinds import KINDS
-from pipeline.lake import existing_lake
 from pipeline.ledger import SUMS, LedgerFiles, Stamp
+from pipeline.opening import existing_lake
 from pipeline.reports import read_sql
 from pipeline.reports.changes import Change, find_changes
 from pipeline.reports.credit_questions import (

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from pipeline import durable
 from pipeline.cover import cover, plan_listings
 from pipeline.discover import OVERLAP, Bounds, Summary, Walk, is_entry
-from pipeline.errors import ApiError, DiskError, ListError, ListRemovedError, PipelineError
+from pipeline.errors import ApiError, DiskError, ListError, ListRemovedError, PipelineError, StoreError
 from pipeline.fetch import Rounds
 from pipeline.ids import FoundId
 from pipeline.kinds import KINDS, Kind
@@ -196,11 +196,14 @@ class _WorkspaceSync:
         try:
             async with places:
                 if not self._interrupted:
-                    with durable.telling_refusals(self.lake.folder, LOGGED_LANDS_NEXT), self.files.locked():
+                    with (
+                        durable.telling_refusals(self.lake.folder, LOGGED_LANDS_NEXT),
+                        self.files.locked(tell=self.progress.tell),
+                    ):
                         await self._run_load()
         except PipelineError as error:
             self.outcome.error = str(error)
-            self.outcome.is_refused_by_disk = isinstance(error, DiskError)
+            self.outcome.is_refused_by_disk = isinstance(error, DiskError | StoreError)
 
     async def _run_load(self) -> None:
         self._states = {kind: self.files.read_kind(kind, tell=self.progress.tell) for kind in self.options.kinds}

@@ -74,8 +74,7 @@ def _set_aside(lake: LakeFiles, checked: Checked, tell: Tell) -> None:
     unreadable += [path for path, _why in checked.notes]
     for path in unreadable:
         aside = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S}")
-        path.rename(aside)
-        durable.sync_folder(path.parent)
+        durable.rename_file(path, aside)
         tell(f"{_name(lake, path)} is set aside as {aside.name}")
 
 

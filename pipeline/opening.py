@@ -1,0 +1,31 @@
+"""Open a lake by the name that the user gave it: a folder, or the URL of a bucket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.errors import UsageError
+from pipeline.lake import LakeFiles
+
+
+def open_lake(place: Path | str) -> LakeFiles:
+    """Return the lake in a folder or a bucket, which need not be there yet.
+
+    A bucket's is then here as of this moment; opened again, as of that one. A mirror's own folder is taken as it is.
+    """
+    lake = LakeFiles(place)
+    if lake.mirror is not None and lake.folder != Path(place):
+        lake.make_folder()
+        lake.mirror.pull()
+    return lake
+
+
+def existing_lake(place: Path | str) -> LakeFiles:
+    """Return the lake in a folder or a bucket, as `open_lake`; raise UsageError where nothing says that there is one."""
+    lake = open_lake(place)
+    if not any(path.exists() for path in (lake.runs_folder, lake.raw_folder, lake.loads_folder)):
+        raise UsageError(
+            f"{lake.name}: no lake here; fill one with `pipeline fetch`, or try `pipeline demo`, "
+            "or name another folder with --lake"
+        )
+    return lake
