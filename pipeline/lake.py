@@ -296,8 +296,8 @@ class LakeFiles(Turns):
     def fetch_unlanded(self) -> None:
         """Bring here, from a bucket, the logs of loads that died on whichever machine."""
         if self.mirror is not None:
-            loads = self.read_loads()
-            ended = loads.filter(loads["state"] != "running")["load_id"].to_pylist()
+            rows = self.read_loads().select(["load_id", "state"]).to_pylist()
+            ended = {row["load_id"] for row in rows if row["state"] != "running"}
             self.mirror.fetch_unlanded(self.raw_folder, ended)
 
     def unlanded_logs(self) -> list[UnlandedLog]:

@@ -21,7 +21,7 @@ def open_lake(place: Path | str) -> LakeFiles:
 
 
 def existing_lake(place: Path | str) -> LakeFiles:
-    """Return the lake in a folder or a bucket, as `open_lake`; raise UsageError where nothing says that there is one."""
+    """Return the lake in a folder or a bucket, as `open_lake`; raise UsageError where there is none yet."""
     lake = open_lake(place)
     if not any(path.exists() for path in (lake.runs_folder, lake.raw_folder, lake.loads_folder)):
         raise UsageError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import logging
 import os
 import secrets
 import threading
@@ -132,6 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serving_moto() -> Iterator[str]:
     """Serve moto on a free port; give host and port."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address=HOST, port=0, verbose=False)
     server.start()
     try:

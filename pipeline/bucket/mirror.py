@@ -142,11 +142,10 @@ class Mirror:
         return runs, raw_logs, sum(each.size for each in everything)
 
     def _list(self) -> dict[str, Entry]:
-        entries = [each for folder in _FOLDERS for each in self.store.list_below(folder)] + self.store.list_top()
-        return {each.name: each for each in entries if not _is_hidden(each.name)}
+        return {each.name: each for each in self.store.list_but("raw") if not _is_apart(each.name)}
 
     def _apply(self, listed: dict[str, Entry], known: dict[str, Known], *, is_all: bool = True) -> bool:
-        """Make the mirror what was listed; tell whether it is that now. Without `is_all`, other days stay as they are."""
+        """Make the mirror what was listed; tell whether it is that now. Without `is_all`, other days stay as is."""
         changed = [each for name, each in listed.items() if each.size and not self._is_here(each, known.get(name))]
         gone = [
             name
@@ -402,7 +401,12 @@ class Mirror:
 
 
 def _is_hidden(name: str) -> bool:
-    return name.rpartition("/")[2].startswith(".")
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+def _is_apart(name: str) -> bool:
+    """Tell what of the bucket is no file of the mirror."""
+    return _is_hidden(name) or name.startswith(f"{logs.FOLDER}/")
 
 
 def _day_of(name: str) -> str | None:

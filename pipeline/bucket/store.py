@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from pipeline.bucket.address import Address
 from pipeline.config import is_loopback
-from pipeline.errors import LakeConflictError, StoreError, UsageError
+from pipeline.errors import LakeConflictError, LakeError, StoreError, UsageError
 
 T = TypeVar("T")
 
@@ -26,6 +26,7 @@ _CONNECT_S = 5
 _RETRIES = 4
 _RETRYING_S = 120
 _CHUNK_BYTES = 8 << 20
+_PAGE = 1_000
 _ONE_PUT_BYTES = 256 << 20
 """Up to this size an object is sent in one request, which alone can have a condition."""
 
@@ -60,10 +61,20 @@ class Store:
     def __repr__(self) -> str:
         return f"<Store {self.url}>"
 
-    def list_top(self) -> list[Entry]:
-        """Return the objects right below the prefix."""
-        found = self._calling("listing", lambda: self._obstore.list_with_delimiter(self._store))
-        return [_entry(meta) for meta in found["objects"]]
+    def list_but(self, folder: str) -> list[Entry]:
+        """Return all objects but those below a folder, which are passed over without being listed page by page."""
+
+        def listing() -> list[Entry]:
+            found: list[Entry] = []
+            for page in self._obstore.list(self._store, chunk_size=_PAGE):
+                found += [_entry(meta) for meta in page]
+                if found[-1].name.startswith(f"{folder}/"):
+                    # "0" follows "/": the first name that can come after the folder.
+                    found += map(_entry, self._obstore.list(self._store, offset=f"{folder}0").collect())
+                    break
+            return [each for each in found if not each.name.startswith(f"{folder}/")]
+
+        return self._calling("listing", listing)
 
     def list_below(self, folder: str) -> list[Entry]:
         """Return all objects below a folder, by name."""
@@ -155,11 +166,11 @@ class Store:
         except Exception as error:  # noqa: BLE001 - whatever obstore raises may hold the access key in its text
             kind, text = type(error).__name__, str(error)
         # Out of the handler, so that no traceback has the store's text.
-        self._raise(doing, kind, text)
+        raise self._error(doing, kind, text)
 
-    def _raise(self, doing: str, kind: str, text: str) -> NoReturn:
+    def _error(self, doing: str, kind: str, text: str) -> LakeError:
         if kind in ("PreconditionError", "AlreadyExistsError") or _status(text) in ("409", "412"):
-            raise LakeConflictError(
+            return LakeConflictError(
                 f"{self.url}: {doing}: another writer has replaced it meanwhile; type the same command again"
             )
         told = {
@@ -172,7 +183,7 @@ class Store:
         hints += [found[1]] if (found := _S3_CODE.search(text)) else []
         hints += ["it took too long"] if "timed out" in text or "timeout" in text.lower() else []
         why = f" ({', '.join(hints)})" if hints else ""
-        raise StoreError(
+        return StoreError(
             f"{self.url}: {doing}: {told}{why}; check the bucket, the network and the credentials, and try again",
             is_unsupported=kind in _UNSUPPORTED or _status(text) == "501",
         )
