@@ -111,9 +111,9 @@ def rename_file(path: Path, new: Path) -> None:
         path.rename(new)
         sync_folder(path.parent)
     else:
-        copy = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
-        shutil.copy2(path, copy)
-        replica.replace(copy, new)
+        with naming(new), path.open("rb") as old, creating(new) as file:
+            shutil.copyfileobj(old, file)
+        replica.replace(new, new)
         replica.remove(path)
 
 

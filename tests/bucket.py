@@ -9,7 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -84,11 +84,14 @@ class _Handler(BaseHTTPRequestHandler):
         if spoilt is not None and not spoilt.is_done:
             self._spoil(spoilt)
             return
-        way = http.client.HTTPConnection(proxy.upstream, timeout=30)
-        way.request(self.command, self.path, body=body, headers=headers)
-        answer = way.getresponse()
-        content = answer.read()
-        way.close()
+        with closing(http.client.HTTPConnection(proxy.upstream, timeout=30)) as way:
+            try:
+                way.request(self.command, self.path, body=body, headers=headers)
+                answer = way.getresponse()
+                content = answer.read()
+            except OSError:
+                self._spoil(Spoilt(0))
+                return
         if spoilt is not None:
             self._spoil(spoilt)
             return

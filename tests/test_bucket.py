@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,11 +15,12 @@ import pytest
 from pipeline.catalog import Lake
 from pipeline.lake import LakeFiles
 from pipeline.opening import open_lake
-from pipeline.sandbox.server import SandboxServer
-from pipeline.sandbox.world import World
+from pipeline.sandbox.model import CHARGES_FROM, FIRST_DAY
+from pipeline.sandbox.server import SandboxServer, serve
 from tests.bucket import Bucket
 from tests.commands import environment_of, run_here
 from tests.conftest import classify, land
+from tests.worlds import make_squeezed_world
 
 
 def rows_of(place: Path | str) -> dict[str, Any]:
@@ -67,9 +70,21 @@ class Team:
         return done.stdout + done.stderr
 
 
+@pytest.fixture(scope="module")
+def served() -> Iterator[SandboxServer]:
+    """An organization whose runs are of few days."""
+    with serve(make_squeezed_world(seed=3, runs=100, eras=(FIRST_DAY, CHARGES_FROM))) as running:
+        yield running
+
+
 @pytest.fixture
-def team(bucket: Bucket, server: SandboxServer, tmp_path: Path) -> Team:
-    return Team(bucket, server, tmp_path)
+def team(bucket: Bucket, served: SandboxServer, tmp_path: Path) -> Team:
+    return Team(bucket, served, tmp_path)
+
+
+def plain(text: str) -> str:
+    """Return a text without what differs from lake to lake: what stands for forgotten runs, and when it was asked."""
+    return re.sub(r"erased[0-9a-f]{24}|20\d\d-\d\d-\d\dT[0-9:.]+Z", "…", text)
 
 
 SAME = "SELECT * EXCLUDE (fetched_at, load_id, deleted_at), deleted_at IS NULL FROM runs ORDER BY run_id"
@@ -77,33 +92,35 @@ LETTERS = "SELECT run_id, reason FROM dead_letters ORDER BY run_id"
 
 
 def test_every_command_gives_over_a_bucket_from_changing_machines_what_it_gives_over_a_folder(
-    team: Team, world: World
+    team: Team,
 ) -> None:
+    world = team.server.world
     space = world.workspaces[0]
     ids = [run_id for run_id in world.run_ids(space) if not run_id.startswith("vr_")]
-    (team.folder / "ids.txt").write_text("\n".join([*ids[:120], "clr_000000000000000000000"]))
-    saved = [world.summary(run_id) for run_id in ids if world.run(run_id).kind.listed][-40:]
+    (team.folder / "ids.txt").write_text("\n".join([*ids[:40], "clr_000000000000000000000"]))
+    saved = [world.summary(run_id) for run_id in ids if world.run(run_id).kind.listed][-20:]
     (team.folder / "saved.json").write_text(json.dumps(saved))
-    oldest = sorted(world.run(run_id).created_at for run_id in ids)[30]
-    days = (datetime.now(UTC) - oldest).days
-    for machine, code, arguments in (
-        ("a", 3, ["fetch", "--from", "ids.txt", "--qps", "10000", "--quiet"]),
-        ("b", 0, ["load", "saved.json", "--quiet"]),
-        ("a", 3, ["retry", "--qps", "10000", "--quiet"]),
-        ("c", 0, ["sync", "--qps", "10000", "--quiet", "--since", "2026-06-01"]),
-        ("b", 0, ["sync", "--qps", "10000", "--quiet"]),
-        ("d", 0, ["rebuild", "--quiet"]),
-        ("a", 0, ["forget", ids[0], ids[7]]),
-        ("e", 0, ["prune", "--older-than", f"{days}d"]),
+    first_day = min(world.run(run_id).day for run_id in ids)
+    days = (datetime.now(UTC).date() - first_day).days - 1
+    for machine, code, *arguments in (
+        ("a", 3, "fetch", "--from", "ids.txt", "--qps", "10000", "--quiet"),
+        ("b", 0, "load", "saved.json", "--quiet"),
+        ("a", 3, "retry", "--qps", "10000", "--quiet"),
+        ("c", 0, "sync", "--qps", "10000", "--quiet", "--since", f"{CHARGES_FROM}"),
+        ("b", 0, "sync", "--qps", "10000", "--quiet"),
+        ("reader", 0, "sql", SAME, "--format", "json"),
+        ("reader", 0, "report", "credits", "--format", "csv"),
+        ("d", 0, "rebuild", "--quiet"),
+        ("a", 0, "forget", ids[0], ids[7], "--json"),
+        ("e", 0, "prune", "--older-than", f"{days}d", "--json"),
+        ("reader", 0, "sql", SAME, "--format", "json"),
+        ("reader", 0, "sql", LETTERS),
+        ("f", 0, "report", "failures", "--format", "csv"),
     ):
-        team.run(*arguments, machine=machine, code=code)
-        team.run_beside(*arguments, code=code)
-        for question in (SAME, LETTERS):
-            asked = ["sql", question, "--format", "json"]
-            assert team.run(*asked, machine="reader") == team.run_beside(*asked), arguments
-    for report in (["credits"], ["failures"], ["latency"], ["credits", "--show", "files"]):
-        asked = ["report", *report, "--format", "csv"]
-        assert team.run(*asked, machine="f") == team.run_beside(*asked)
-    assert "broken" not in team.run("check", machine="g")
+        told, beside = team.run(*arguments, machine=machine, code=code), team.run_beside(*arguments, code=code)
+        if machine in ("reader", "f"):
+            assert len(told.splitlines()) > 2
+            assert plain(told) == plain(beside), arguments
+    assert "found no broken promise" in team.run("check", machine="g")
     assert f"in {team.bucket.url}\n" in team.run("status", machine="g")
     assert not [name for name in team.bucket.names() if name.startswith(("loading/", ".turn", ".probe/"))]

@@ -18,7 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.bucket.lease import LEASE_S, Clock
+from pipeline.bucket import lease
+from pipeline.bucket.lease import Clock
 from pipeline.bucket.store import Entry, Store
 from pipeline.errors import LakeConflictError, LakeError, StoreError
 
@@ -54,8 +55,9 @@ class Loading:
 
     def is_alive(self, now: Callable[[], float]) -> bool:
         """Tell whether its process has given a sign of life lately; `now` is the store's time, as a POSIX time."""
-        return bool(self.alive) and now() - max(each.modified.timestamp() for each in (*self.alive, *self.parts)) <= (
-            LEASE_S
+        return (
+            bool(self.alive)
+            and now() - max(each.modified.timestamp() for each in (*self.alive, *self.parts)) <= lease.LEASE_S
         )
 
     def is_of(self, holder: str) -> bool:
@@ -114,7 +116,7 @@ class Shipping:
         """Send what is safe on this machine, again and again, until `end`; what fails is sent the next time."""
 
         def keep_shipping() -> None:
-            while not self._ended.wait(min(SHIP_EVERY_S, LEASE_S / 3)):
+            while not self._ended.wait(min(SHIP_EVERY_S, lease.LEASE_S / 3)):
                 with contextlib.suppress(LakeError, OSError):
                     self.ship(safe_bytes())
 
@@ -132,7 +134,7 @@ class Shipping:
                 self._store.put_always(f"{self._folder}/{self._shipped:015d}", part)
                 self._shipped += len(part)
                 self._told_at = time.monotonic()
-            if sent == self._shipped and time.monotonic() - self._told_at >= LEASE_S / 3:
+            if sent == self._shipped and time.monotonic() - self._told_at >= lease.LEASE_S / 3:
                 self._beat()
 
     def end(self) -> None:

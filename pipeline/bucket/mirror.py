@@ -27,10 +27,10 @@ from pathlib import Path
 import filelock
 
 from pipeline import durable, raw
-from pipeline.bucket import logs
+from pipeline.bucket import lease, logs
 from pipeline.bucket.address import Address, cache_folder, read_address
 from pipeline.bucket.index import Index, Known
-from pipeline.bucket.lease import LEASE_S, Clock, Lease
+from pipeline.bucket.lease import Clock, Lease
 from pipeline.bucket.probe import has_conditions
 from pipeline.bucket.store import Entry, Store, Tag
 from pipeline.errors import LakeConflictError, LakeError, LakeLockedError
@@ -228,15 +228,15 @@ class Mirror:
     @contextlib.contextmanager
     def turn(self, *, wait_s: float, tell: Tell) -> Iterator[None]:
         """Hold the turn of all machines; the mirror is then what the bucket is, and stays it."""
-        lease = self._lease(_TURN, tell)
-        lease.take(wait_s=wait_s, tell=tell)
-        self._turn = lease
+        turn = self._lease(_TURN, tell)
+        turn.take(wait_s=wait_s, tell=tell)
+        self._turn = turn
         try:
             self._pull_to_write()
             yield
         finally:
             self._turn = None
-            lease.give_back()
+            turn.give_back()
 
     @contextlib.contextmanager
     def sync_turn(self, workspace: str, *, tell: Tell) -> Iterator[None]:
@@ -244,21 +244,21 @@ class Mirror:
 
         Raises LakeLockedError where another machine is at it: one that died is waited for as long as that takes to see.
         """
-        lease = self._lease(f"sync/{workspace}/{_TURN}", tell)
+        turn = self._lease(f"sync/{workspace}/{_TURN}", tell)
         try:
-            lease.take(wait_s=LEASE_S * 1.2, tell=lambda _message: None)
+            turn.take(wait_s=lease.LEASE_S * 1.2, tell=lambda _message: None)
         except LakeLockedError as error:
             raise LakeLockedError(
                 f"{self.url}: another machine's sync of workspace {workspace} is at work on this lake; let it finish, "
                 "then try again"
             ) from error
-        self._sync_turns[workspace] = lease
+        self._sync_turns[workspace] = turn
         try:
             self._pull_to_write(f"sync/{workspace}/")
             yield
         finally:
             del self._sync_turns[workspace]
-            lease.give_back()
+            turn.give_back()
 
     def _lease(self, name: str, tell: Tell) -> Lease:
         return Lease(self.store, name, self.index.holder(), is_conditional=self._is_conditional(tell))

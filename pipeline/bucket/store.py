@@ -181,7 +181,7 @@ class Store:
         }.get(kind, "the store does not answer, or not as it should")
         hints = [f"HTTP {status}"] if (status := _status(text)) else []
         hints += [found[1]] if (found := _S3_CODE.search(text)) else []
-        hints += ["it took too long"] if "timed out" in text or "timeout" in text.lower() else []
+        hints += ["it took too long"] if "timed out" in text else []
         why = f" ({', '.join(hints)})" if hints else ""
         return StoreError(
             f"{self.url}: {doing}: {told}{why}; check the bucket, the network and the credentials, and try again",
