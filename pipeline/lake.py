@@ -21,7 +21,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -78,6 +78,7 @@ class LakeFiles(Turns):
         self.mirror: Mirror | None = _mirror_of(folder)
         self.folder = self.mirror.folder if self.mirror else Path(folder)
         self.name = self.mirror.url if self.mirror else str(folder)
+        self.only_days: Collection[str] | None = None  # of a lake in a bucket, those pulled; null where all were
         _refuse_pattern(self.folder)
         self.runs_folder = self.folder / "runs"
         self.raw_folder = self.folder / "raw"
@@ -136,7 +137,8 @@ class LakeFiles(Turns):
                 if entry.name.startswith(_DAY_PREFIX):
                     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                         found[entry.name.removeprefix(_DAY_PREFIX)] = os.stat(os.path.join(entry.path, _FILE_NAME))
-        return {day: found[day] for day in sorted(found) if stat.S_ISREG(found[day].st_mode)}
+        days = [day for day in sorted(found) if self.only_days is None or day in self.only_days]
+        return {day: found[day] for day in days if stat.S_ISREG(found[day].st_mode)}
 
     def day_path(self, day: str) -> Path:
         """Return where a day's file is."""

@@ -9,11 +9,11 @@ from pipeline.lake import LakeFiles
 from pipeline.schema import RUN_COLUMNS, RUNS_FILE_SCHEMA
 
 
-def _stored_runs(con: duckdb.DuckDBPyConnection, files: LakeFiles, glob: str) -> duckdb.DuckDBPyRelation:
+def _stored_runs(con: duckdb.DuckDBPyConnection, files: LakeFiles, paths: str | list[str]) -> duckdb.DuckDBPyRelation:
     if files.is_current():
-        return con.read_parquet(glob, hive_partitioning=False)
+        return con.read_parquet(paths, hive_partitioning=False)
     # Files of an earlier version lack columns; matching by name opens every file first, so only then.
-    old = con.read_parquet(glob, hive_partitioning=False, union_by_name=True)
+    old = con.read_parquet(paths, hive_partitioning=False, union_by_name=True)
     old.create_view("old_runs", replace=True)
     con.register("no_runs", _no_rows(RUNS_FILE_SCHEMA))
     return con.sql("FROM no_runs UNION ALL BY NAME FROM old_runs")
@@ -37,7 +37,7 @@ def create_runs(con: duckdb.DuckDBPyConnection, files: LakeFiles, *, has_files: 
     columns = ", ".join(RUN_COLUMNS)
     if has_files:
         glob = str(files.runs_folder / "day=*" / "*.parquet")
-        stored = _stored_runs(con, files, glob)
+        stored = _stored_runs(con, files, glob if files.only_days is None else files.day_paths())
     else:
         con.register("no_runs", _no_rows(RUNS_FILE_SCHEMA))
         stored = con.table("no_runs")

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import obstore
 import pytest
 
+from pipeline.bucket import store
 from pipeline.catalog import Lake
+from pipeline.errors import UsageError
 from pipeline.lake import LakeFiles
 from pipeline.opening import open_lake
 from pipeline.sandbox.model import CHARGES_FROM, FIRST_DAY
@@ -124,3 +129,102 @@ def test_every_command_gives_over_a_bucket_from_changing_machines_what_it_gives_
     assert "found no broken promise" in team.run("check", machine="g")
     assert f"in {team.bucket.url}\n" in team.run("status", machine="g")
     assert not [name for name in team.bucket.names() if name.startswith(("loading/", ".turn", ".probe/"))]
+
+
+def test_a_report_on_a_window_downloads_the_files_of_its_days_alone_and_says_the_same(team: Team) -> None:
+    days = [f"2026-10-{number:02d}" for number in range(1, 29)]
+    runs = [
+        classify(
+            f"clr_{day[-2:]}{status}", createdAt=f"{day}T09:00:00Z", status=status,
+            failureReason="ODD" if status == "FAILED" else None,
+        )
+        for day in days
+        for status in ("PROCESSED", "FAILED")
+    ]  # fmt: skip
+    undated = classify("clr_undated", createdAt=None)
+    land(open_lake(team.bucket.url), *runs, undated)
+    land(LakeFiles(team.folder / "beside"), *runs, undated)
+    for number, (report, first, count) in enumerate(
+        [("failures", 5, 1 + 8), ("latency", 5, 1 + 8), ("failures", 28, 2)]
+    ):
+        window = ["--since", f"2026-10-{first:02d}", *(["--until", "2026-10-09"] if first == 5 else [])]
+        arguments = ["report", report, *window, "--format", "csv"]
+        team.bucket.proxy.asked.clear()
+        told = team.run(*arguments, machine=f"fresh{number}")
+        assert plain(told) == plain(team.run_beside(*arguments))
+        assert team.bucket.proxy.count("GET", "runs/") == count
+        # What is here of other days is looked at by nobody, and comes when it is asked for.
+        assert plain(team.run("report", report, "--format", "csv", machine=f"fresh{number}")) == plain(
+            team.run_beside("report", report, "--format", "csv")
+        )
+        assert team.bucket.proxy.count("GET", "runs/") == len(days) + 1
+
+
+def test_a_listing_passes_over_raw_logs_however_many_there_are(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = open_lake(bucket.url)
+    land(lake, classify("clr_1"))
+    for number in range(5):
+        obstore.put(bucket.store(), f"raw/2026-10/{number}.jsonl.zst", b"x")
+    listed = lake.mirror.store.list_but("raw")
+    assert not [each.name for each in listed if each.name.startswith("raw/")]
+    monkeypatch.setattr(store, "_PAGE", 2)
+    assert lake.mirror.store.list_but("raw") == listed
+    assert "runs/day=2026-11-02/runs.parquet" in {each.name for each in listed}
+
+
+def test_a_file_removed_in_the_bucket_is_removed_here_and_what_was_spoilt_here_comes_again(bucket: Bucket) -> None:
+    lake = open_lake(bucket.url)
+    land(lake, classify("clr_1"), classify("clr_2", createdAt="2026-11-03T01:00:00Z"))
+    with bucket.on("b"):
+        theirs = open_lake(bucket.url)
+        theirs.day_path("2026-11-03").write_bytes(b"spoilt")
+        assert set(rows_of(bucket.url)) == {"clr_1", "clr_2"}
+    with lake.writing():
+        lake.remove_day("2026-11-02")
+    with bucket.on("b"):
+        assert set(rows_of(bucket.url)) == {"clr_2"}
+        assert not theirs.day_path("2026-11-02").parent.exists()
+    land(lake, classify("clr_3"))  # over what stands for the file that was removed
+    with bucket.on("b"):
+        assert set(rows_of(bucket.url)) == {"clr_2", "clr_3"}
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("ftp://bucket/lake", "a lake is a folder, or one of s3://bucket/prefix, gs://"),
+        ("s3://AKID:secret@bucket/lake", "credentials by the environment"),
+        ("s3://bucket/../other", "this is no bucket and prefix"),
+        ("s3://bucket/lake?key=secret", "this is no bucket and prefix"),
+    ],
+)
+def test_what_is_no_bucket_is_refused_without_being_shown(url: str, says: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(says)) as refused:
+        LakeFiles(url)
+    assert "secret" not in str(refused.value)
+
+
+def test_plain_http_beyond_this_machine_is_refused_unless_it_is_wished(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://store.example:9000")
+    with pytest.raises(UsageError, match="AWS_ALLOW_HTTP=true"):
+        open_lake("s3://bucket/lake")
+
+
+def test_without_the_package_the_message_says_what_to_install(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    told = team.run("status", code=2)
+    assert told == (
+        "pipeline: a lake in a bucket needs one more package: pip install 'extend-pipeline[s3]' (or [gs], [az])\n"
+    )
+
+
+def test_a_lake_in_a_folder_imports_nothing_of_it(tmp_path: Path, served: SandboxServer) -> None:
+    ran = subprocess.run(
+        [
+            sys.executable, "-c",
+            "import sys; from pipeline import cli; cli.main(['load', 'saved.json', '--quiet']); cli.main(['status']);"
+            "print([name for name in sys.modules if 'bucket' in name or name.startswith(('obstore', 'boto', 'moto'))])",
+        ],
+        cwd=tmp_path, env=environment_of(PIPELINE_LAKE="lake"), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert ran.stdout.splitlines()[-1] == "[]"

@@ -104,19 +104,21 @@ class Mirror:
                 return
         raise LakeError(f"{self.url}: its files are being replaced all the while; ask again when the load has landed")
 
-    def pull_days(self, wanted: Callable[[str], bool]) -> bool:
-        """Make the mirror what the bucket is, but of the days' files only those wanted; tell whether that can be: not
-        while runs are on their way from day to day.
+    def pull_days(self, choose: Callable[[list[str]], Collection[str]]) -> Collection[str] | None:
+        """Make the mirror what the bucket is, but of the days' files only those that are chosen of all; return which
+        these are. None, where that cannot be: while runs are on their way from day to day.
         """
         for _ in range(_TRIES):
             known = self.index.known()
             listed = self._list()
             if (moving := listed.get("moving.json")) is not None and moving.size:
-                return False
-            kept = {name: each for name, each in listed.items() if _day_of(name) is None or wanted(_day_of(name) or "")}
+                return None
+            days = {name: day for name, each in listed.items() if (day := _day_of(name)) is not None and each.size}
+            chosen = choose(sorted(days.values()))
+            kept = {name: each for name, each in listed.items() if name not in days or days[name] in chosen}
             if self._apply(kept, known, is_all=False) and _versions(self._list()) == _versions(listed):
-                return True
-        return False
+                return chosen
+        return None
 
     def pull_logs(self, unlanded: Collection[Path]) -> None:
         """Download the raw logs that are not here, and remove those that are not in the bucket any more.
