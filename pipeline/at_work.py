@@ -31,17 +31,19 @@ def load_lock(lake: LakeFiles, load_id: str) -> filelock.BaseFileLock:
 @contextlib.contextmanager
 def at_rest(lake: LakeFiles, load_id: str) -> Iterator[bool]:
     """Hold a load's lock; tell whether that could be had, and nothing is written to its log meanwhile."""
-    lock = load_lock(lake, load_id)
+    lock, lock_path = load_lock(lake, load_id), load_lock_path(lake, load_id)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         yield False
         return
     try:
-        yield lake.mirror is None or load_id not in lake.mirror.loads_elsewhere()
+        yield lake.mirror is None or not lake.mirror.is_at_work_elsewhere(
+            load_id, lock_path.with_name(f"{load_id}{raw.SUFFIX}")
+        )
     finally:
         lock.release()
-        load_lock_path(lake, load_id).unlink(missing_ok=True)
+        lock_path.unlink(missing_ok=True)
 
 
 def is_running(lake: LakeFiles, load_id: str) -> bool:

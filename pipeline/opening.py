@@ -24,6 +24,7 @@ def open_lake(place: Path | str, *, choose: Choose | None = None) -> LakeFiles:
         lake.only_days = lake.mirror.pull_days(choose) if choose else None
         if lake.only_days is None:
             lake.mirror.pull()
+        lake.mirror.let_go(lambda: [log.path for log in lake.unlanded_logs()])
     return lake
 
 

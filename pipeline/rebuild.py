@@ -33,7 +33,7 @@ def rebuild_lake(lake: LakeFiles, *, tell: Tell = lambda _message: None) -> Rebu
     recover(lake, tell=tell)
     logs = [UnlandedLog(path, path.name.removesuffix(raw.SUFFIX), 0) for path in lake.fetch_logs()]
     if not logs:
-        raise UsageError(f"{lake.name}: no raw log here, so there is nothing to rebuild the lake from")
+        raise UsageError(f"{lake.raw_folder}: no raw log here, so there is nothing to rebuild the lake from")
     with lake.writing(tell=tell):
         logs = [log for log in logs if _is_at_rest(lake, log, tell)]
         landings = land_logs(lake, logs, replace=True)

@@ -141,7 +141,9 @@ def test_writers_killed_twenty_times_on_changing_machines_lose_nothing_and_ask_f
     for command in commands:
         with making_bucket(moto, tmp_path / f"measured-{command}") as bucket:
             fill(bucket, scene.lake(command).folder)
-            reached[command] = run_child(scene, bucket.url, command, environment=bucket.environment()).counts
+            ended = run_child(scene, bucket.url, command, environment=bucket.environment())
+            assert ended.code in (0, SOME_DID_NOT_LAND), ended.output
+            reached[command] = ended.counts
     number = 0
     while told.kills.total() < 20:
         number += 1

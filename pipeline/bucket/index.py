@@ -81,6 +81,11 @@ class Index:
             for name, e_tag, version, mtime_ns, size, inode in rows
         }
 
+    def has(self, name: str) -> bool:
+        """Tell whether an object is noted."""
+        with self._opened() as con:
+            return con.execute("SELECT 1 FROM objects WHERE name = ?", (name,)).fetchone() is not None
+
     def note(self, name: str, tag: Tag, path: Path) -> None:
         """Note that a file is a version of an object."""
         with self._opened() as con:

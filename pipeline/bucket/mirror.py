@@ -21,29 +21,24 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
-import filelock
 
 from pipeline import durable, raw
 from pipeline.bucket import lease, logs
 from pipeline.bucket.address import Address, cache_folder, read_address
-from pipeline.bucket.index import Index, Known
-from pipeline.bucket.lease import Clock, Lease
+from pipeline.bucket.lease import Lease
 from pipeline.bucket.probe import has_conditions
-from pipeline.bucket.store import Entry, Store, Tag
-from pipeline.errors import LakeConflictError, LakeError, LakeLockedError
+from pipeline.bucket.pulling import RAW, TRIES, Came, Copy, is_hidden
+from pipeline.bucket.store import Tag
+from pipeline.errors import LakeConflictError, LakeLockedError
 
 Tell = Callable[[str], None]
 
-_FOLDERS = ("runs", "loads", "sync")
-_RAW = "raw/"
 _NOT_SHARED = ("ledger/",)
 _TURN = ".turn"
-_TRIES = 8
-_TOGETHER = 8  # so many objects are downloaded side by side
 _SET_ASIDE = ".damaged-"
+_LOGS_KEPT_S = 86_400.0
+"""So long raw logs stay here that came for a command: longer than any that reads them."""
 _CONDITIONAL_BYTES = 256 << 20
 
 _opening = threading.Lock()
@@ -62,14 +57,11 @@ def mirror_of(url: str) -> Mirror:
         return mirror
 
 
-class Mirror:
+class Mirror(Copy):
     """One lake in a bucket, and its mirror. Making one touches nothing."""
 
     def __init__(self, address: Address, home: Path) -> None:
-        self.url, self.home, self.folder = address.url, home, home / "lake"
-        self.index = Index(home / "objects.sqlite")
-        self._address = address
-        self._opened: Store | None = None
+        super().__init__(address, home)
         self._tags: dict[str, Tag] = {}
         """The versions that this process's writers have read or written: what their puts are conditional on."""
         self._turn: Lease | None = None
@@ -77,153 +69,6 @@ class Mirror:
 
     def __repr__(self) -> str:
         return f"<Mirror of {self.url}>"
-
-    @property
-    def store(self) -> Store:
-        """The bucket, opened when it is asked for first."""
-        if self._opened is None:
-            self._opened = Store(self._address)
-        return self._opened
-
-    @property
-    def clock(self) -> Clock:
-        """The store's clock."""
-        return Clock(self.store, self.index.holder())
-
-    # Reading
-
-    def pull(self) -> None:
-        """Make the mirror what the bucket is, as of one moment; raw logs are left out.
-
-        Raises LakeError where files are being replaced all the while.
-        """
-        for _ in range(_TRIES):
-            known = self.index.known()  # before the list: what is noted after it is no older than the list
-            listed = self._list()
-            if self._apply(listed, known) and _versions(self._list()) == _versions(listed):
-                return
-        raise LakeError(f"{self.url}: its files are being replaced all the while; ask again when the load has landed")
-
-    def pull_days(self, choose: Callable[[list[str]], Collection[str]]) -> Collection[str] | None:
-        """Make the mirror what the bucket is, but of the days' files only those that are chosen of all; return which
-        these are. None, where that cannot be: while runs are on their way from day to day.
-        """
-        for _ in range(_TRIES):
-            known = self.index.known()
-            listed = self._list()
-            if (moving := listed.get("moving.json")) is not None and moving.size:
-                return None
-            days = {name: day for name, each in listed.items() if (day := _day_of(name)) is not None and each.size}
-            chosen = choose(sorted(days.values()))
-            kept = {name: each for name, each in listed.items() if name not in days or days[name] in chosen}
-            if self._apply(kept, known, is_all=False) and _versions(self._list()) == _versions(listed):
-                return chosen
-        return None
-
-    def pull_logs(self, unlanded: Collection[Path]) -> None:
-        """Download the raw logs that are not here, and remove those that are not in the bucket any more.
-
-        Those here that have not landed are in no bucket yet, and stay.
-        """
-        known = self.index.known()
-        listed = {each.name: each for each in self.store.list_below("raw") if not _is_hidden(each.name)}
-        own = {self._name(path) for path in unlanded}
-        for name in [name for name in known if name.startswith(_RAW) and name not in listed and name not in own]:
-            self._remove_here(name)
-        for name, entry in listed.items():
-            self._tags[name] = entry.tag
-        changed = [
-            each for name, each in listed.items() if name not in own and not self._is_here(each, known.get(name))
-        ]
-        self._replace(changed, [], known)
-
-    def sizes(self) -> tuple[int, int, int]:
-        """Return how many bytes the bucket holds: of runs, of raw logs, of everything."""
-        everything = self.store.list_below("")
-        runs, raw_logs = (sum(each.size for each in everything if each.name.startswith(of)) for of in ("runs/", _RAW))
-        return runs, raw_logs, sum(each.size for each in everything)
-
-    def _list(self) -> dict[str, Entry]:
-        return {each.name: each for each in self.store.list_but("raw") if not _is_apart(each.name)}
-
-    def _apply(self, listed: dict[str, Entry], known: dict[str, Known], *, is_all: bool = True) -> bool:
-        """Make the mirror what was listed; tell whether it is that now. Without `is_all`, other days stay as is."""
-        changed = [each for name, each in listed.items() if each.size and not self._is_here(each, known.get(name))]
-        gone = [
-            name
-            for name in self._names_here()
-            if (each := listed.get(name)) is None or not each.size
-            if is_all or _day_of(name) is None
-        ]
-        return self._replace(changed, gone, known) if changed or gone or self.stamp() else True
-
-    def _replace(self, changed: list[Entry], gone: list[str], known: dict[str, Known]) -> bool:
-        as_listed = True
-        scratch = self.home / f"downloads-{os.getpid()}-{secrets.token_hex(4)}"
-        durable.make_folder(scratch, is_private=True)
-        try:
-            came = self._download(changed, scratch)
-            with self._swapping() as noted:
-                for listed, entry, path in came:
-                    if entry is None or noted.get(listed.name) != known.get(listed.name):
-                        as_listed = False  # gone meanwhile, or a writer of this machine was here
-                        continue
-                    as_listed = as_listed and entry.tag == listed.tag
-                    into = self.folder / entry.name
-                    durable.make_folder(into.parent)
-                    path.replace(into)
-                    self.index.note(entry.name, entry.tag, into)
-                for name in gone:
-                    if noted.get(name) == known.get(name):
-                        self._remove_here(name)
-                    else:
-                        as_listed = False
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-        return as_listed
-
-    def _download(self, entries: list[Entry], scratch: Path) -> list[tuple[Entry, Entry | None, Path]]:
-        def download(numbered: tuple[int, Entry]) -> tuple[Entry, Entry | None, Path]:
-            number, entry = numbered
-            path = scratch / str(number)
-            return entry, self.store.download(entry.name, path), path
-
-        if len(entries) < 2:
-            return [download(each) for each in enumerate(entries)]
-        with ThreadPoolExecutor(_TOGETHER, "download") as pool:
-            return list(pool.map(download, enumerate(entries)))
-
-    def _is_here(self, entry: Entry, known: Known | None) -> bool:
-        return known is not None and known.tag == entry.tag and known.is_in(self.folder / entry.name)
-
-    def _names_here(self) -> list[str]:
-        names = [path.name for path in self.folder.glob("*") if path.is_file()] if self.folder.is_dir() else []
-        for folder in _FOLDERS:
-            names += [self._name(path) for path in (self.folder / folder).rglob("*") if path.is_file()]
-        return [name for name in names if not _is_hidden(name)]
-
-    def _remove_here(self, name: str) -> None:
-        (self.folder / name).unlink(missing_ok=True)
-        if _day_of(name) is not None:
-            with contextlib.suppress(OSError):
-                (self.folder / name).parent.rmdir()
-        self.index.drop(name)
-
-    @contextlib.contextmanager
-    def _swapping(self) -> Iterator[dict[str, Known]]:
-        """Hold what whoever changes files and their notes holds, for moments; give the notes as they are then.
-
-        Readers of the mirror see by the mark that files are just now being replaced (see `stamp`).
-        """
-        mark = self.home / "swapping"
-        with filelock.FileLock(self.home / ".swap.lock"):
-            mark.touch()
-            yield self.index.known()
-            mark.unlink()
-
-    def stamp(self) -> int:
-        """Return zero; while files are being replaced, or were not to the end, another number each time."""
-        return time.monotonic_ns() if (self.home / "swapping").exists() else 0
 
     # Writing
 
@@ -276,10 +121,10 @@ class Mirror:
         return found == "yes"
 
     def _pull_to_write(self, prefix: str = "") -> None:
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             known = self.index.known()
-            listed = self._list()
-            if self._apply(listed, known):
+            listed = self.listing()
+            if self.apply(listed, known) is Came.AS_LISTED:
                 self._tags |= {name: each.tag for name, each in listed.items() if name.startswith(prefix)}
                 return
         raise LakeConflictError(f"{self.url}: its files are being replaced all the while; type the same command again")
@@ -288,30 +133,30 @@ class Mirror:
         """Put a file that was written into the bucket, then in its place here. Raises LakeConflictError where the
         object is not what this process has read or written last.
         """
-        name = self._name(path)
+        name = self.name_of(path)
         tag = self._put(name, temporary)
-        with self._swapping():
+        with self.swapping():
             temporary.replace(path)
             durable.sync_folder(path.parent)
             self.index.note(name, tag, path)
 
     def remove(self, path: Path) -> None:
         """Remove a file, from the bucket first."""
-        name = self._name(path)
-        if name.startswith(_RAW) or _SET_ASIDE in name:
+        name = self.name_of(path)
+        if name.startswith(RAW) or _SET_ASIDE in name:
             # Named once and never again, so nobody else's can be meant.
             self.store.delete([name])
             self.settle(path.name.removesuffix(raw.SUFFIX))
         elif name in self._tags:
             self._put(name, None)
-        with self._swapping():
+        with self.swapping():
             path.unlink(missing_ok=True)
             self.index.drop(name)
 
     def holds(self, path: Path) -> bool:
         """Tell whether a path in the mirror's folder is one that the bucket has too."""
-        name = self._name(path)
-        return not _is_hidden(name) and not name.startswith(_NOT_SHARED)
+        name = self.name_of(path)
+        return not is_hidden(name) and not name.startswith(_NOT_SHARED)
 
     def _put(self, name: str, content: Path | None) -> Tag:
         turn = self._sync_turns.get(name.split("/")[1]) if name.startswith("sync/") else None
@@ -319,7 +164,7 @@ class Mirror:
         if turn is not None:
             turn.check()
         over = self._tags.get(name)
-        if content is not None and name.startswith(_RAW) and content.stat().st_size > _CONDITIONAL_BYTES:
+        if content is not None and name.startswith(RAW) and content.stat().st_size > _CONDITIONAL_BYTES:
             tag = self.store.put_always(name, content)  # in several requests, which can have no condition
         elif self._is_conditional(lambda _message: None):
             tag = self.store.put(name, b"" if content is None else content.read_bytes(), over=over)
@@ -333,6 +178,31 @@ class Mirror:
 
     # Raw logs
 
+    def pull_logs(self, unlanded: Collection[Path]) -> None:
+        """Download the raw logs that are not here, and remove those that are not in the bucket any more.
+
+        Those here that have not landed are in no bucket yet, and stay.
+        """
+        known = self.index.known()
+        listed = {each.name: each for each in self.store.list_below("raw") if not is_hidden(each.name)}
+        own = {self.name_of(path) for path in unlanded}
+        for name in [name for name in known if name.startswith(RAW) and name not in listed and name not in own]:
+            self.remove_here(name)
+        for name, entry in listed.items():
+            self._tags[name] = entry.tag
+        changed = [each for name, each in listed.items() if name not in own and not self.is_here(each, known.get(name))]
+        self.take(changed, [], known)
+
+    def let_go(self, unlanded: Callable[[], Collection[Path]]) -> None:
+        """Remove raw logs from here that the bucket has, and that no command has needed for a day."""
+        since = time.time() - _LOGS_KEPT_S
+        old = [path for path in self.folder.glob(f"{RAW}*/*{raw.SUFFIX}") if path.stat().st_mtime < since]
+        if old:
+            known, needed = self.index.known(), set(unlanded())
+            for path in old:
+                if self.name_of(path) in known and path not in needed:
+                    self.remove_here(self.name_of(path))
+
     def begin_load(self, load_id: str, path: Path) -> logs.Shipping:
         """Say that a load is at work, and return what brings its log to the bucket."""
         if not self._is_conditional(lambda _message: None) and (others := self.loads_elsewhere()):
@@ -342,7 +212,15 @@ class Mirror:
             )
         shipping = logs.Shipping(self.store, load_id, path, self.index.holder())
         shipping.begin()
+        # Who forgets runs waits for the loads at work that are seen; and this one must see what is forgotten already.
+        known = self.index.known()
+        if (erased := self.store.head("erased.json")) is not None and not self.is_here(erased, known.get(erased.name)):
+            self.take([erased], [], known)
         return shipping
+
+    def is_at_work_elsewhere(self, load_id: str, path: Path) -> bool:
+        """Tell whether a load is at work on another machine. One whose whole log the bucket has is not."""
+        return not self.index.has(self.name_of(path)) and load_id in self.loads_elsewhere()
 
     def loads_elsewhere(self) -> set[str]:
         """Return the loads that are at work on other machines."""
@@ -371,7 +249,7 @@ class Mirror:
         durable.make_folder(scratch, is_private=True)
         durable.make_folder(path.parent)
         try:
-            whole = self.store.download(self._name(path), scratch / "whole")
+            whole = self.store.download(self.name_of(path), scratch / "whole")
             if whole is None or whole.size < loading.size:
                 logs.assemble(self.store, loading, scratch / "whole", scratch / "part")
             (scratch / "whole").replace(path)
@@ -382,7 +260,7 @@ class Mirror:
         """Put a whole log into the bucket; tell whether that could be: not over one that this one does not go on from,
         such as one of which another machine has taken out what was forgotten.
         """
-        name = self._name(path)
+        name = self.name_of(path)
         there = self.store.read(name)
         if there is not None:
             with path.open("rb") as file:
@@ -397,26 +275,3 @@ class Mirror:
         """Remove the parts of a log that is whole in the bucket, or not kept."""
         names = [each.name for each in self.store.list_below(f"{logs.FOLDER}/{load_id}")]
         self.store.delete(names)
-
-    def _name(self, path: Path) -> str:
-        return path.relative_to(self.folder).as_posix()
-
-
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.split("/"))
-
-
-def _is_apart(name: str) -> bool:
-    """Tell what of the bucket is no file of the mirror."""
-    return _is_hidden(name) or name.startswith(f"{logs.FOLDER}/")
-
-
-def _day_of(name: str) -> str | None:
-    """Return the day whose file this is; None for any other."""
-    parts = name.split("/")
-    is_day = len(parts) == 3 and parts[0] == "runs" and parts[1].startswith("day=")
-    return parts[1].removeprefix("day=") if is_day else None
-
-
-def _versions(listed: dict[str, Entry]) -> dict[str, Tag]:
-    return {name: each.tag for name, each in listed.items()}

@@ -21,7 +21,7 @@ from pipeline.errors import LakeConflictError, LakeError, StoreError, UsageError
 
 T = TypeVar("T")
 
-_TIMEOUT_S = 60
+_TIMEOUT_S = 120
 _CONNECT_S = 5
 _RETRIES = 4
 _RETRYING_S = 120

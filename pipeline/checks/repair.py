@@ -40,6 +40,12 @@ def repair_lake(lake: LakeFiles, checked: Checked, *, tell: Tell) -> Checked:
 
     A damaged file is kept beside, under another name. What the API told wrongly stays as it was told.
     """
+    if lake.mirror is not None:
+        # What is damaged may be so on this machine alone.
+        damaged = [state.path for state in checked.files if state.damage]
+        damaged += [log.path for log in checked.logs if log.damage]
+        lake.mirror.fetch_again([*damaged, *(path for path, _why in checked.notes)])
+        checked = check_lake(lake)
     broken = {each.check for each in checked.findings if each.state == "broken"}
     with lake.locked(tell=tell):
         # A damaged file must not keep an older lake from being upgraded.
