@@ -21,7 +21,7 @@ from tests.bucket import KEY_ID, SECRET_KEY, Asked, Bucket, Spoilt
 from tests.conftest import NOON, classify, land
 from tests.test_bucket import rows_of
 
-ROUNDS = 4
+ROUNDS = 2
 
 
 def on_machine(bucket: Bucket, machine: str) -> LakeFiles:

@@ -239,7 +239,7 @@ class Mirror(Copy):
             is_longer_here = path.exists() and path.stat().st_size >= loading.size
             if is_longer_here or (not loading.is_of(holder) and loading.is_alive(now)):
                 continue
-            if loading.load_id in ended:
+            if loading.load_id in ended or (not loading.parts and not loading.is_alive(now)):
                 self.store.delete(loading.names)
             elif loading.parts:
                 self._assemble(loading, path)
