@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from pipeline.answers import Reports, documented_reasons
 from pipeline.errors import UsageError
-from pipeline.lake import existing_lake
 from pipeline.ledger import SUMS, LedgerFiles, Stamp
+from pipeline.opening import Choose, existing_lake
 from pipeline.reports import read_sql
 from pipeline.reports.questions import Question
 from pipeline.reports.statements import check_reads_only
@@ -38,15 +38,16 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
 
     The views are `runs` (one row a run), `charges` (one row a charge line, as each run reports it), `credit_ledger`
     (every credit once), `unknown_credits` (runs whose credits nothing tells), `loads` and `dead_letters`. Times are
-    UTC. With `locked`, queries can read the lake's files and no other, and write nothing. Raises UsageError where there
-    is no lake, NewerLakeError where a newer version of this program wrote it.
+    UTC. With `locked`, queries can read the lake's files and no other, and write nothing. One in a bucket is as of when
+    it was opened; `choose` says which of its days are needed. Raises UsageError where there is no lake, NewerLakeError
+    where a newer version of this program wrote it.
 
         lake = Lake("data/lake")
         lake.sql("SELECT kind, count(*) FROM runs WHERE status = $status GROUP BY ALL", status="FAILED").df()
     """
 
-    def __init__(self, path: Path | str, *, locked: bool = False) -> None:
-        self.files = existing_lake(path)
+    def __init__(self, path: Path | str, *, locked: bool = False, choose: Choose | None = None) -> None:
+        self.files = existing_lake(path, choose=choose)
         self.files.refuse_newer()
         self.con = duckdb.connect()
         self.con.execute("SET TimeZone = 'UTC'; SET python_enable_replacements = false")
@@ -144,7 +145,7 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
         Of a small lake, or where the folder cannot be written, nothing is kept: the ledger is worked out each time.
         """
         ledger = LedgerFiles(self.files)
-        if not ledger.is_worthwhile():
+        if self.files.only_days is not None or not ledger.is_worthwhile():
             return
         try:
             ledger.refresh(tell=tell)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pipeline import __version__
 from pipeline.commands import asking, check, dashboard, erasing, export, loading, reporting, sandbox, sync
 from pipeline.commands.options import Run
+from pipeline.durable import naming_places
 from pipeline.errors import PipelineError
 
 _DESCRIPTION = """\
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(arguments)
     except PipelineError as error:
-        print(f"pipeline: {error}", file=sys.stderr)
+        print(f"pipeline: {naming_places(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("pipeline: stopped", file=sys.stderr)

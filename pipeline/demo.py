@@ -36,6 +36,8 @@ def run_demo(folder: str, *, seed: int, runs: int, progress: Progress, stream: T
 
     if not 100 <= runs <= 1_000_000:
         raise UsageError(f"--runs must be from 100 to 1000000, not {runs}")
+    if "://" in folder:
+        raise UsageError(f"{folder}: the demo's lake is a folder; name one with --lake")
     _clear(Path(folder))
     world = World(seed=seed, runs=runs)
     workspace = world.workspaces[0]

@@ -15,15 +15,60 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
-from pipeline.errors import DiskError
+from pipeline.errors import DiskError, StoreError
 
 TEMPORARY_SUFFIX = ".tmp"
 """No temporary name ends in `.parquet`: a query's `*.parquet` would match it."""
 
 _READ = 0o044  # by group and others
 _READ_FOLDER = 0o055
+
+
+class Replica(Protocol):
+    """What keeps a folder the same as a place elsewhere: it is told of each replacing and removing before it happens
+    here, and does it in its own way.
+    """
+
+    url: str
+
+    def holds(self, path: Path) -> bool:
+        """Tell whether a path in the folder is kept elsewhere too."""
+
+    def replace(self, temporary: Path, path: Path) -> None:
+        """Put a new file in place of whatever is there; it is on the disk already."""
+
+    def remove(self, path: Path) -> None:
+        """Remove a file, if it is there."""
+
+
+_replicas: dict[Path, Replica] = {}
+"""By folder; there is none where all lakes are folders of this machine's own."""
+
+
+def add_replica(folder: Path, replica: Replica) -> None:
+    """Have a folder kept elsewhere too, as long as this process lives."""
+    _replicas[folder] = replica
+
+
+def replica_at(folder: Path) -> Replica | None:
+    """Return what keeps a folder elsewhere too; None where nothing does."""
+    return _replicas.get(folder)
+
+
+def _replica_of(path: Path) -> Replica | None:
+    for folder, replica in _replicas.items():
+        if path.is_relative_to(folder) and replica.holds(path):
+            return replica
+    return None
+
+
+def naming_places(text: str) -> str:
+    """Return a text in which folders that are kept elsewhere go by the name of that place."""
+    for folder, replica in _replicas.items():
+        text = text.replace(str(folder), replica.url)
+    return text
 
 
 def write_file(path: Path, content: bytes | memoryview) -> None:
@@ -42,12 +87,34 @@ def write_file(path: Path, content: bytes | memoryview) -> None:
                 if os.fstat(file.fileno()).st_size != len(content):
                     raise OSError(errno.EIO, f"of {len(content)} bytes written, fewer are there")
                 os.fsync(file.fileno())
-            temporary.replace(path)
-            sync_folder(path.parent)
+            replace_file(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def replace_file(temporary: Path, path: Path) -> None:
+    """Put a file that is on the disk in place of whatever is there, for good."""
+    replica = _replica_of(path)
+    if replica is None:
+        temporary.replace(path)
+        sync_folder(path.parent)
+    else:
+        replica.replace(temporary, path)
+
+
+def rename_file(path: Path, new: Path) -> None:
+    """Give a file another name, for good; nothing may be there."""
+    replica = _replica_of(path)
+    if replica is None:
+        path.rename(new)
+        sync_folder(path.parent)
+    else:
+        with naming(new), path.open("rb") as old, creating(new) as file:
+            shutil.copyfileobj(old, file)
+        replica.replace(new, new)
+        replica.remove(path)
 
 
 @contextlib.contextmanager
@@ -85,13 +152,17 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def telling_refusals(folder: Path, what_next: str) -> Iterator[None]:
-    """Raise DiskError where the disk refuses inside; `what_next` says what is safe and what to do."""
+    """Raise DiskError where the disk refuses inside, StoreError where a bucket does; `what_next` says what is safe and
+    what to do.
+    """
     try:
         yield
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE):
             what_next = f"allow more (ulimit -n), or lower --concurrency; {what_next}"
         raise DiskError(f"{error.filename or folder}: {error.strerror or error}; {what_next}") from error
+    except StoreError as error:
+        raise StoreError(f"{error}; {what_next}") from error
 
 
 def make_folder(folder: Path, *, is_private: bool = False) -> None:
@@ -124,6 +195,8 @@ def cut_file(path: Path, size: int) -> None:
     with naming(path), path.open("rb+") as file:
         file.truncate(size)
         os.fsync(file.fileno())
+    if (replica := _replica_of(path)) is not None:
+        replica.replace(path, path)
 
 
 def remove_temporaries(folder: Path, *below: str) -> None:
@@ -138,6 +211,10 @@ def remove_temporaries(folder: Path, *below: str) -> None:
 
 def remove_file(path: Path) -> None:
     """Remove a file, if it is there, for good."""
+    replica = _replica_of(path)
+    if replica is not None:
+        replica.remove(path)
+        return
     with naming(path):
         path.unlink(missing_ok=True)
         sync_folder(path.parent)

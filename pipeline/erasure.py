@@ -6,19 +6,18 @@ what the lake still has then tells which payloads without a time of their own st
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any
 
-import filelock
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import durable, raw
+from pipeline.at_work import at_rest
 from pipeline.erased import Erased, read_erased, write_erased
 from pipeline.expiry import Expiry, made_before
 from pipeline.lake import LakeFiles
@@ -51,7 +50,7 @@ class Swept:
 
 def finish_erasure(lake: LakeFiles, erased: Erased, *, tell: Tell = lambda _message: None) -> None:
     """Finish an erasure that was cut short."""
-    tell(f"{lake.folder}: an erasure had been cut short; finishing it")
+    tell(f"{lake.name}: an erasure had been cut short; finishing it")
     sweep(lake, erased, tell=tell)
 
 
@@ -71,7 +70,9 @@ def sweep(
             _remove_set_aside(lake, tell)
     _sweep_ledger(lake, tell)
     if names_forgotten:
-        sweep_logs(lake, lake.raw_logs(), lambda _log: _without_forgotten(erased), swept, tell=tell, drops_damage=True)
+        sweep_logs(
+            lake, lake.fetch_logs(), lambda _log: _without_forgotten(erased), swept, tell=tell, drops_damage=True
+        )
     if before is not None:
         expire_payloads(lake, Expiry(lake, before, keeps_rows=False), swept, tell=tell)
     if not (names_forgotten and swept.busy):
@@ -208,7 +209,7 @@ def sweep_logs(
 ) -> None:
     """Write the logs anew of which something changes; those of loads at work are left alone, and named in `busy`."""
     for path in logs:
-        with _at_rest(lake, path) as is_at_rest:
+        with at_rest(lake, path.name.removesuffix(raw.SUFFIX)) as is_at_rest:
             if not is_at_rest:
                 swept.busy = (*swept.busy, path.name.removesuffix(raw.SUFFIX))
             elif path.exists() and _would_change(path, change_of(path), drops_damage=drops_damage):
@@ -242,27 +243,10 @@ def _edit(lake: LakeFiles, path: Path, change: Change, swept: Swept, tell: Tell)
         swept.removed_logs += 1
 
 
-@contextlib.contextmanager
-def _at_rest(lake: LakeFiles, path: Path) -> Iterator[bool]:
-    """Hold the lock of a log's load; tell whether that could be had: a load at work holds it."""
-    load_id = path.name.removesuffix(raw.SUFFIX)
-    lock = lake.load_lock(load_id)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
-        lake.load_lock_path(load_id).unlink(missing_ok=True)
-
-
 def expire_payloads(lake: LakeFiles, expiry: Expiry, swept: Swept, *, tell: Tell) -> None:
     """Leave out of the raw logs the payloads of runs made before a day; note of each log how old its oldest is now."""
     known = read_erased(lake).oldest
-    due = [path for path in lake.raw_logs() if expiry.is_due(path, known)]
+    due = [path for path in lake.fetch_logs() if expiry.is_due(path, known)]
     for group in expiry.groups(due):
         sweep_logs(lake, group, expiry.change_of, swept, tell=tell)
         with lake.writing(tell=tell):

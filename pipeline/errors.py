@@ -13,7 +13,9 @@ PipelineError                 anything this package raises on purpose
 │   └── TokenRefusedError     a page token is not taken any more; the walk must begin again
 └── LakeError                 the lake cannot be read or written as it is (exit code 1)
     ├── DiskError             the disk refused: full, read-only, no permission, gone; the message names the file
+    ├── StoreError            a bucket did not answer, or refused
     ├── LakeLockedError       another process has been writing for too long
+    ├── LakeConflictError     another machine has replaced what this one was about to replace
     └── LakeDamagedError      a file is not what it should be; the message names it
         └── NewerLakeError    a newer version of this program wrote it
 
@@ -107,8 +109,20 @@ class DiskError(LakeError):
     """The disk refused: full, read-only, no permission, gone; the message names the file."""
 
 
+class StoreError(LakeError):
+    """A bucket did not answer, or refused; `is_unsupported` where it said that it cannot do such a thing at all."""
+
+    def __init__(self, message: str, *, is_unsupported: bool = False) -> None:
+        super().__init__(message)
+        self.is_unsupported = is_unsupported
+
+
 class LakeLockedError(LakeError):
     """Another process has been writing for too long."""
+
+
+class LakeConflictError(LakeError):
+    """Another machine has replaced, in a bucket, what this one was about to replace."""
 
 
 class LakeDamagedError(LakeError):

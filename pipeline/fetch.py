@@ -26,6 +26,7 @@ from pipeline.kinds import FINISHED, KINDS, Kind, kind_of
 from pipeline.lake import LakeFiles
 from pipeline.landing import LOGGED_LANDS_NEXT
 from pipeline.loads import Load, LoadResult, recover
+from pipeline.opening import open_lake
 from pipeline.progress import Progress, Silent, Standing
 from pipeline.session import AskingOptions, Session, Settle, Taking, nothing_to_settle, raise_first, run_in_thread
 from pipeline.worklist import Worklist
@@ -172,7 +173,7 @@ def fetch_runs(
 
     from pipeline.config import read_connection
 
-    files = LakeFiles(lake)
+    files = open_lake(lake)
     options = FetchOptions(
         qps=qps,
         concurrency=concurrency,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from pipeline.at_work import running_loads
 from pipeline.catalog import Lake
 from pipeline.erased import read_erased, write_erased
 from pipeline.erasure import Swept, sweep
@@ -46,7 +47,7 @@ def forget_runs(
     with lake.writing(tell=tell):
         erased = read_erased(lake).with_runs(wanted, now())
         write_erased(lake, erased)
-        at_work = lake.running_loads()
+        at_work = running_loads(lake)
     _wait_for(lake, at_work, tell, wait_s)
     swept = sweep(lake, erased, pruned=False, tell=tell)
     return Forgotten(len(wanted), swept, find_traces(lake, set(wanted).intersection))
@@ -56,10 +57,10 @@ def _wait_for(lake: LakeFiles, load_ids: set[str], tell: Tell, wait_s: float) ->
     if load_ids:
         tell(f"loads at work may hold these runs; waiting for their end: {', '.join(sorted(load_ids))}")
     deadline = time.monotonic() + wait_s
-    while at_work := load_ids & lake.running_loads():
+    while at_work := load_ids & running_loads(lake):
         if time.monotonic() > deadline:
             raise LakeLockedError(
-                f"{lake.folder}: still at work: load {', '.join(sorted(at_work))}. The runs are noted, and nothing "
+                f"{lake.name}: still at work: load {', '.join(sorted(at_work))}. The runs are noted, and nothing "
                 "takes them in any more; when that load has ended, the next command takes them out"
             )
         time.sleep(_POLL_S)

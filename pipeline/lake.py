@@ -8,6 +8,8 @@
     LAKE/lake.json                          the schema version that all day files have, as JSON
     LAKE/erased.json                        only if needed: what is gone for good, so that nothing brings it back
 
+A lake in a bucket has the same files there, and here a folder that mirrors them (see `bucket.mirror`).
+
 A file is only ever replaced as a whole, and holds a checksum of itself (see `sealed`). Writers hold the lock; readers
 need none.
 """
@@ -18,7 +20,7 @@ import contextlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -28,20 +30,22 @@ import filelock
 import pyarrow as pa
 
 from pipeline import durable, raw, sealed
-from pipeline.errors import LakeDamagedError, LakeError, LakeLockedError, NewerLakeError, UsageError
+from pipeline.errors import LakeDamagedError, LakeError, NewerLakeError, UsageError
 from pipeline.schema import DEAD_LETTERS_SCHEMA, LOADS_SCHEMA, RUNS_FILE_SCHEMA, SCHEMA_VERSION
+from pipeline.turns import Tell, Turns
 from pipeline.upgrade import bring_up_to_date
 
 if TYPE_CHECKING:
+    from pipeline.bucket.mirror import Mirror
     from pipeline.holding import Wanted
 
 UNKNOWN_DAY = "unknown"
 _DAY_PREFIX = "day="
 _FILE_NAME = "runs.parquet"
-_LOCK_WAIT_S = 600.0
-_TELL_AFTER_S = 2.0
 _ASKED_AGAIN = 5
 _PAUSE_S = 0.2
+_CLOCKS_DIFFER_S = 3600.0
+"""By so much the clocks of machines that share a lake in a bucket may differ."""
 
 T = TypeVar("T")
 _PATTERN = "*?[" if os.sep == "\\" else "*?[\\"
@@ -60,14 +64,17 @@ class UnlandedLog:
     offset: int
 
 
-class LakeFiles:
-    """Reads and writes the files of one lake. Making one touches nothing.
+class LakeFiles(Turns):
+    """Reads and writes the files of one lake: of a folder, or of a bucket (`s3://…`). Making one touches nothing.
 
     Raises UsageError for a folder whose name DuckDB would take for a pattern, and read the files of other lakes.
     """
 
     def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder)
+        self.mirror: Mirror | None = _mirror_of(folder)
+        self.folder = self.mirror.folder if self.mirror else Path(folder)
+        self.name = self.mirror.url if self.mirror else str(folder)
+        self.only_days: Collection[str] | None = None  # of a lake in a bucket, those pulled; null where all were
         _refuse_pattern(self.folder)
         self.runs_folder = self.folder / "runs"
         self.raw_folder = self.folder / "raw"
@@ -77,43 +84,9 @@ class LakeFiles:
         self.erased_path = self.folder / "erased.json"
         self.version_path = self.folder / "lake.json"
 
-    def make_folder(self) -> None:
-        """Make the lake's folder, its owner's alone, if there is none."""
-        durable.make_folder(self.folder, is_private=True)
-
-    # Whose turn it is
-
-    @contextlib.contextmanager
-    def writing(self, *, tell: Callable[[str], None] = lambda _message: None) -> Iterator[None]:
-        """Hold the lake's lock; what a writer that died left behind is put right first, and an older lake upgraded."""
-        with self.locked(tell=tell):
-            self._remove_temporaries()
-            bring_up_to_date(self, tell=tell)
-            yield
-
-    @contextlib.contextmanager
-    def locked(self, *, tell: Callable[[str], None] = lambda _message: None) -> Iterator[None]:
-        """Hold the lake's lock: one writer at a time, the next waits its turn (for ten minutes, then LakeLockedError).
-
-        For who mends a lake that cannot be written yet; all others want `writing`.
-        """
-        self.make_folder()
-        lock = filelock.FileLock(self.folder / ".lock")
-        try:
-            try:
-                lock.acquire(timeout=_TELL_AFTER_S)
-            except filelock.Timeout:
-                tell(f"{self.folder}: another process is writing; waiting for it")
-                lock.acquire(timeout=_LOCK_WAIT_S)
-        except filelock.Timeout as error:
-            raise LakeLockedError(
-                f"{self.folder}: another process has been writing for {_LOCK_WAIT_S / 60:.0f} minutes; "
-                "wait for it, or stop it, and try again"
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
+    def _put_right(self, tell: Tell) -> None:
+        self._remove_temporaries()
+        bring_up_to_date(self, tell=tell)
 
     def _remove_temporaries(self) -> None:
         durable.remove_temporaries(self.folder, "", "loads/", "runs/*/", "raw/*/")
@@ -145,27 +118,6 @@ class LakeFiles:
         except LakeDamagedError:
             return
 
-    def load_lock(self, load_id: str) -> filelock.BaseFileLock:
-        """Return the lock that a load holds as long as its process lives."""
-        return filelock.FileLock(self.load_lock_path(load_id), thread_local=False)
-
-    def running_loads(self) -> set[str]:
-        """Return the loads that are at work at this moment, in whichever process."""
-        found = set()
-        for path in self.raw_folder.glob("*/*.lock"):
-            lock = self.load_lock(path.stem)
-            try:
-                lock.acquire(timeout=0)
-            except filelock.Timeout:
-                found.add(path.stem)
-            else:
-                lock.release()
-        return found
-
-    def load_lock_path(self, load_id: str) -> Path:
-        """Return where that lock is."""
-        return raw.raw_path(self.raw_folder, load_id).with_name(f"{load_id}.lock")
-
     # Runs
 
     def days(self) -> list[str]:
@@ -181,7 +133,8 @@ class LakeFiles:
                 if entry.name.startswith(_DAY_PREFIX):
                     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                         found[entry.name.removeprefix(_DAY_PREFIX)] = os.stat(os.path.join(entry.path, _FILE_NAME))
-        return {day: found[day] for day in sorted(found) if stat.S_ISREG(found[day].st_mode)}
+        days = [day for day in sorted(found) if self.only_days is None or day in self.only_days]
+        return {day: found[day] for day in days if stat.S_ISREG(found[day].st_mode)}
 
     def day_path(self, day: str) -> Path:
         """Return where a day's file is."""
@@ -200,8 +153,12 @@ class LakeFiles:
         return list(wanted.iter_days((day, self.day_path(day)) for day in self.days()))
 
     def days_changed_since(self, time: datetime) -> list[str]:
-        """Return the days whose files were replaced at that time or later, by this machine's clock."""
-        return [day for day, found in self.day_stats().items() if found.st_mtime >= time.timestamp()]
+        """Return the days whose files were replaced at that time or later, by this machine's clock.
+
+        Of a lake in a bucket by when they came here, which is later, and some more: its clock may be another one.
+        """
+        since = time.timestamp() - (_CLOCKS_DIFFER_S if self.mirror else 0.0)
+        return [day for day, found in self.day_stats().items() if found.st_mtime >= since]
 
     def read_day(self, day: str) -> pa.Table:
         """Return a day's rows with the whole declared schema; no rows where there is no file.
@@ -257,10 +214,12 @@ class LakeFiles:
     def raw_sha256(self, row: dict[str, Any], before: dict[str, Any] | None, new_log: Path | None) -> str | None:
         """Return the checksum of a load's log, or null where it is not kept or still written; see `write_load`."""
         path = None if row["raw_file"] is None else new_log or self.folder / row["raw_file"]
-        if path is None or row["state"] == "running" or not path.exists():
+        if path is None or row["state"] == "running":
             return None
         if before is not None and before["raw_sha256"] and before["raw_bytes"] == row["raw_bytes"]:
             return str(before["raw_sha256"])
+        if not path.exists():
+            return None
         return sealed.digest_of(path, row["raw_bytes"])
 
     def read_dead_letters(self) -> pa.Table:
@@ -304,17 +263,16 @@ class LakeFiles:
                     return found
             time.sleep(_PAUSE_S)
         if may_wait:
-            with self.locked():
+            with self.locked_here():
                 return query()
-        raise LakeError(
-            f"{self.folder}: its files are being replaced all the while; ask again when the load has landed"
-        )
+        raise LakeError(f"{self.name}: its files are being replaced all the while; ask again when the load has landed")
 
     def versions(self) -> list[tuple[str, int, int]]:
         """Return what changes whenever a Parquet file is replaced."""
         others = [path for path in (*self.load_paths(), self.dead_letters_path) if path.exists()]
         stats = [*self.day_stats().items(), *((str(path), path.stat()) for path in others)]
-        return [(name, found.st_mtime_ns, found.st_ino) for name, found in stats]
+        versions = [(name, found.st_mtime_ns, found.st_ino) for name, found in stats]
+        return [*versions, ("", self.mirror.stamp(), 0)] if self.mirror else versions
 
     def raise_damage(self, *, footers_only: bool = False) -> None:
         """Raise LakeDamagedError naming the first Parquet file that is not what was written, if there is one."""
@@ -327,8 +285,21 @@ class LakeFiles:
     # Raw logs
 
     def raw_logs(self) -> list[Path]:
-        """Return all raw logs, oldest first."""
+        """Return all raw logs, oldest first; of a lake in a bucket those that are here."""
         return sorted(self.raw_folder.glob(f"*/*{raw.SUFFIX}")) if self.raw_folder.is_dir() else []
+
+    def fetch_logs(self) -> list[Path]:
+        """Return all raw logs, oldest first, once those are here that are in a bucket."""
+        if self.mirror is not None:
+            self.mirror.pull_logs([log.path for log in self.unlanded_logs()])
+        return self.raw_logs()
+
+    def fetch_unlanded(self) -> None:
+        """Bring here, from a bucket, the logs of loads that died on whichever machine."""
+        if self.mirror is not None:
+            rows = self.read_loads().select(["load_id", "state"]).to_pylist()
+            ended = {row["load_id"] for row in rows if row["state"] != "running"}
+            self.mirror.fetch_unlanded(self.raw_folder, ended)
 
     def unlanded_logs(self) -> list[UnlandedLog]:
         """Return the raw logs that hold more than has landed, or whose load has not ended, oldest first."""
@@ -380,12 +351,11 @@ def _refuse_pattern(folder: Path) -> None:
         raise UsageError(f"{folder}: a lake's path cannot have {' or '.join(found)} in it; name another folder")
 
 
-def existing_lake(folder: Path | str) -> LakeFiles:
-    """Return the lake in a folder; raise UsageError where nothing says that there is one."""
-    lake = LakeFiles(folder)
-    if not any(path.exists() for path in (lake.runs_folder, lake.raw_folder, lake.loads_folder)):
-        raise UsageError(
-            f"{lake.folder}: no lake here; fill one with `pipeline fetch`, or try `pipeline demo`, "
-            "or name another folder with --lake"
-        )
-    return lake
+def _mirror_of(place: Path | str) -> Any:
+    """Return the mirror of a lake in a bucket; None for a folder that is none."""
+    if isinstance(place, str) and "://" in place:
+        from pipeline.bucket.mirror import mirror_of  # here, since a lake in a folder needs none of it
+
+        return mirror_of(place)
+    # What is made of the mirror's own folder, in the course of a command, is of the same lake.
+    return durable.replica_at(Path(place))

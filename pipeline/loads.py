@@ -8,15 +8,15 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-import filelock
+from typing import TYPE_CHECKING, Any
 
 from pipeline import __version__, durable, raw, telemetry
+from pipeline.at_work import at_rest, load_lock, load_lock_path
 from pipeline.erased import read_erased
+from pipeline.errors import LakeError
 from pipeline.flatten import time_value
 from pipeline.intake import Intake
 from pipeline.lake import LakeFiles, UnlandedLog
@@ -24,6 +24,9 @@ from pipeline.landing import land_log
 from pipeline.parts import adopt_parts, iter_lines, logs_with_parts, remove_parts
 from pipeline.schema import LOADS_SCHEMA
 from pipeline.staging import Landing
+
+if TYPE_CHECKING:
+    from pipeline.bucket.logs import Shipping
 
 Tell = Callable[[str], None]
 """Where a sentence for the user goes."""
@@ -92,8 +95,8 @@ class Load(Intake):
         lake.is_current()  # raises where it must not be written: before anything is asked for
         self.lake, self._tell = lake, tell
         self.started_at = now()
-        self.result = LoadResult(raw.new_load_id(self.started_at), str(lake.folder), requested=requested)
-        erased, self._keep_raw = read_erased(lake), keep_raw
+        self.result = LoadResult(raw.new_load_id(self.started_at), lake.name, requested=requested)
+        self._keep_raw = keep_raw
         self._landed_bytes = self._taken_at_landing = 0
         self._head = {
             "load_id": self.result.load_id,
@@ -108,11 +111,16 @@ class Load(Intake):
         path = raw.raw_path(lake.raw_folder, self.result.load_id)
         lake.make_folder()
         durable.make_folder(path.parent)
-        self._lock = lake.load_lock(self.result.load_id)
+        self._lock = load_lock(lake, self.result.load_id)
         self._lock.acquire(timeout=0)
+        self._shipping: Shipping | None = None
         try:
+            if lake.mirror is not None:
+                self._shipping = lake.mirror.begin_load(self.result.load_id, path)
+            # Not before others can see that this load is at work: who erases waits for its end.
+            erased = read_erased(lake)
             super().__init__(raw.RawWriter.create(path), erased, now=now)
-        except OSError:
+        except (OSError, LakeError):
             self._lock.release()
             raise
         self._writer.append(raw.other_record("load", {**self._head, "keep_raw": keep_raw}))
@@ -121,6 +129,8 @@ class Load(Intake):
         except OSError:
             self.close()
             raise
+        if self._shipping is not None:
+            self._shipping.follow(lambda: self._writer.safe_bytes)
 
     def take_part(self, part: Path) -> None:
         """Take all that another process has put into a part of this load's log (see `parts`), and make it safe."""
@@ -135,13 +145,23 @@ class Load(Intake):
         taken = self._taken
         if taken == self._taken_at_landing:
             return
-        self._writer.checkpoint()
-        with self.lake.writing(tell=self._tell):
-            log = UnlandedLog(self._writer.path, self.result.load_id, self._landed_bytes)
+        size = self._writer.checkpoint()
+        if self._shipping is not None:
+            self._shipping.ship(size)
+        log = UnlandedLog(self._writer.path, self.result.load_id, self._landed_bytes)
+        before = replace(
+            self.result,
+            failed_reasons=Counter(self.result.failed_reasons), field_problems=Counter(self.result.field_problems),
+        )  # fmt: skip
+
+        def step() -> None:
             landing = land_log(self.lake, log)
-            _add_landing(self.result, landing)
-            self._landed_bytes, self._taken_at_landing = landing.raw_bytes, taken
+            _set_landing(self.result, before, landing)
+            self._landed_bytes = landing.raw_bytes
             self.lake.write_load(self._row("running"))
+
+        self.lake.write(step, tell=self._tell)
+        self._taken_at_landing = taken
 
     def finish(self) -> LoadResult:
         """Land the rest, write the load's row and close its log; return what came of it.
@@ -156,10 +176,17 @@ class Load(Intake):
         row["raw_bytes"] = self._writer.checkpoint()
         if not keep_raw:
             row |= {"raw_file": None, "raw_bytes": None}
-        with self.lake.writing(tell=self._tell):
+
+        def step() -> None:
+            if keep_raw and self.lake.mirror is not None:
+                self.lake.mirror.publish(self._writer.path)
             self.lake.write_load(row)
             if not keep_raw:
                 durable.remove_file(self._writer.path)
+            elif self.lake.mirror is not None:
+                self.lake.mirror.settle(self.result.load_id)
+
+        self.lake.write(step, tell=self._tell)
         self.close()
         telemetry.runs_landed.add(self.result.landed, {"command": row["command"]})
         telemetry.load_seconds.add(self.result.seconds, {"command": row["command"]})
@@ -172,10 +199,12 @@ class Load(Intake):
 
     def close(self) -> None:
         """Let go of the log, finished or not; what had been checkpointed lands with the next command."""
+        if self._shipping is not None:
+            self._shipping.end()
         self._writer.close()
         self._lock.release()
         with contextlib.suppress(OSError):
-            self.lake.load_lock_path(self.result.load_id).unlink(missing_ok=True)
+            load_lock_path(self.lake, self.result.load_id).unlink(missing_ok=True)
 
     def _row(self, state: str) -> dict[str, Any]:
         row = _load_row(self._head, self.result, state)
@@ -196,23 +225,20 @@ def recover(lake: LakeFiles, *, tell: Tell = lambda _message: None) -> int:
         from pipeline.erasure import finish_erasure  # here, since it brings in DuckDB
 
         finish_erasure(lake, erased, tell=tell)
+    lake.fetch_unlanded()
     _remove_stray_parts(lake)
     if not lake.unlanded_logs():
         return 0
-    recovered = 0
-    with lake.writing(tell=tell):
+
+    def step() -> int:
+        recovered = 0
         for log in lake.unlanded_logs():
-            lock = lake.load_lock(log.load_id)
-            try:
-                lock.acquire(timeout=0)
-            except filelock.Timeout:
-                continue
-            try:
-                recovered += _recover_one(lake, log, tell)
-            finally:
-                lock.release()
-                lake.load_lock_path(log.load_id).unlink(missing_ok=True)
-    return recovered
+            with at_rest(lake, log.load_id) as is_at_rest:
+                if is_at_rest:
+                    recovered += _recover_one(lake, log, tell)
+        return recovered
+
+    return lake.write(step, tell=tell)
 
 
 def _remove_stray_parts(lake: LakeFiles) -> None:
@@ -243,14 +269,31 @@ def _recover_one(lake: LakeFiles, log: UnlandedLog, tell: Tell) -> int:
     is_kept = _is_kept(log)
     if not is_kept:
         row |= {"raw_file": None, "raw_bytes": None}
+    elif lake.mirror is not None and not lake.mirror.publish(log.path):
+        return _take_leave(lake, log, before, tell)
     lake.write_load(row)
     if not is_kept:
         durable.remove_file(log.path)
     elif size < log.path.stat().st_size:
         durable.cut_file(log.path, size)
+    if lake.mirror is not None:
+        lake.mirror.settle(log.load_id)
     if row["state"] != "interrupted":
         return 0
     tell(f"load {log.load_id} had been interrupted: {landing.landed} runs landed from its log")
+    return 1
+
+
+def _take_leave(lake: LakeFiles, log: UnlandedLog, before: dict[str, Any] | None, tell: Tell) -> int:
+    """Drop a log here that the bucket has otherwise: another machine landed the first part of it, and has taken out
+    since what was forgotten or pruned. The rest has landed now, too.
+    """
+    tell(
+        f"{lake.name}: load {log.load_id}: another machine has changed its log; what it lacks landed from the one here"
+    )
+    log.path.unlink()
+    if before is not None and lake.mirror is not None:
+        lake.mirror.settle(log.load_id)
     return 1
 
 
@@ -282,10 +325,10 @@ def _recovered_row(
         return row | {name: _time(row[name]) for name in ("started_at", "ended_at")}
     if before is not None and before["state"] != "running" and landing.last_record_at is None:
         return before  # nothing came, but for what is torn
-    result = LoadResult(log.load_id, str(lake.folder))
+    result = LoadResult(log.load_id, lake.name)
     for name in ("landed", "unchanged", "missing", "failed", "invalid"):
         setattr(result, name, (before or {}).get(name) or 0)
-    _add_landing(result, landing)
+    _set_landing(result, result, landing)
     head = before or {**(landing.header or {}), "load_id": log.load_id}
     row = _load_row(head, result, "interrupted")
     row["requested"] = head.get("requested")
@@ -298,11 +341,12 @@ def _known_row(lake: LakeFiles, load_id: str) -> dict[str, Any] | None:
     return next((row for row in lake.read_loads().to_pylist() if row["load_id"] == load_id), None)
 
 
-def _add_landing(result: LoadResult, landing: Landing) -> None:
+def _set_landing(result: LoadResult, before: LoadResult, landing: Landing) -> None:
+    """Set a result's counts to what they were before, and a landing's."""
     for name in ("landed", "unchanged", "missing", "failed", "invalid"):
-        setattr(result, name, getattr(result, name) + getattr(landing, name))
-    result.failed_reasons.update(landing.failed_reasons)
-    result.field_problems.update(landing.field_problems)
+        setattr(result, name, getattr(before, name) + getattr(landing, name))
+    result.failed_reasons = before.failed_reasons + landing.failed_reasons
+    result.field_problems = before.field_problems + landing.field_problems
 
 
 def _load_row(head: dict[str, Any], result: LoadResult, state: str) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
+from pipeline.durable import naming_places
+
 _PLAIN_EVERY_S = 5.0
 _BAR_EVERY_S = 0.1
 
@@ -53,7 +55,7 @@ class Silent:
     def tell(self, message: str) -> None:
         """Print a sentence, if there is a stream to print to."""
         if self._stream is not None:
-            print(message, file=self._stream, flush=True)
+            print(naming_places(message), file=self._stream, flush=True)
 
     def close(self) -> None:
         """Do nothing."""
@@ -75,7 +77,7 @@ class PlainProgress:
 
     def tell(self, message: str) -> None:
         """Print a sentence."""
-        print(message, file=self._stream, flush=True)
+        print(naming_places(message), file=self._stream, flush=True)
 
     def close(self) -> None:
         """Do nothing: lines stay."""
@@ -110,7 +112,7 @@ class BarProgress:
 
     def tell(self, message: str) -> None:
         """Print a sentence above the bar."""
-        self._bar.console.print(message, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        self._bar.console.print(naming_places(message), markup=False, highlight=False, emoji=False, soft_wrap=True)
 
     def close(self) -> None:
         """Take the bar away."""

@@ -31,7 +31,7 @@ def prune_runs(lake: LakeFiles, before: date, *, raw_only: bool = False, tell: T
     day are not taken in any more, until a prune with an earlier day; logs of loads at work are left for the next prune.
     """
     due = Expiry(lake, before, keeps_rows=True)
-    logs = {path for path in lake.raw_logs() if due.is_due(path, read_erased(lake).oldest)}
+    logs = {path for path in lake.fetch_logs() if due.is_due(path, read_erased(lake).oldest)}
     if raw_only:
         swept = Swept()
         expire_payloads(lake, due, swept, tell=tell)

@@ -103,12 +103,13 @@ class RawWriter:
     """Appends records to one load's raw log.
 
     What `append` takes is in memory until `checkpoint` has returned; then it survives a crash and a power cut. Both may
-    be called from any thread.
+    be called from any thread. `safe_bytes` is how much of the file was safe then.
     """
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path = path
         self.pending_bytes = 0
+        self.safe_bytes = 0
         self._lines: list[bytes] = []
         self._file = file
         self._taking = threading.Lock()
@@ -159,7 +160,8 @@ class RawWriter:
                     self._lines[:0] = lines
                     self.pending_bytes += taken
                 raise
-            return self._file.tell()
+            self.safe_bytes = self._file.tell()
+            return self.safe_bytes
 
     def _write_frame(self, content: bytes) -> None:
         frame = memoryview(self._compressor.compress(content))

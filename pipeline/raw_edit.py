@@ -60,8 +60,7 @@ def edit_log(path: Path, landed_bytes: int, change: Change, *, settle: Callable[
             edited.size = new.tell()
         if edited.is_changed:
             settle(edited, temporary)
-            temporary.replace(path)
-            durable.sync_folder(path.parent)
+            durable.replace_file(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     return edited

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import filelock
-
 from pipeline import raw
+from pipeline.at_work import at_rest
 from pipeline.errors import UsageError
 from pipeline.lake import LakeFiles, UnlandedLog
 from pipeline.landing import land_logs
@@ -32,7 +31,7 @@ def rebuild_lake(lake: LakeFiles, *, tell: Tell = lambda _message: None) -> Rebu
     there is no raw log.
     """
     recover(lake, tell=tell)
-    logs = [UnlandedLog(path, path.name.removesuffix(raw.SUFFIX), 0) for path in lake.raw_logs()]
+    logs = [UnlandedLog(path, path.name.removesuffix(raw.SUFFIX), 0) for path in lake.fetch_logs()]
     if not logs:
         raise UsageError(f"{lake.raw_folder}: no raw log here, so there is nothing to rebuild the lake from")
     with lake.writing(tell=tell):
@@ -56,11 +55,7 @@ def _tell_damage(landing: Landing, landed_bytes: int, tell: Tell) -> None:
 
 
 def _is_at_rest(lake: LakeFiles, log: UnlandedLog, tell: Tell) -> bool:
-    try:
-        with lake.load_lock(log.load_id).acquire(timeout=0):
-            pass
-    except filelock.Timeout:
-        tell(f"load {log.load_id} is still running; it lands by itself")
-        return False
-    lake.load_lock_path(log.load_id).unlink(missing_ok=True)
-    return True
+    with at_rest(lake, log.load_id) as is_at_rest:
+        if not is_at_rest:
+            tell(f"load {log.load_id} is still running; it lands by itself")
+        return is_at_rest

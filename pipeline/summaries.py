@@ -54,11 +54,12 @@ def _error(load: dict[str, Any]) -> str:
 
 def _write_size(lake: Lake, stream: TextIO) -> None:
     files = lake.files
-    runs, raw = _size_bytes(files.runs_folder), _size_bytes(files.raw_folder)
-    whole = _size_bytes(files.folder)
-    stream.write(
-        f"size on disk  {_megabytes(whole)} (runs {_megabytes(runs)}, raw log {_megabytes(raw)}) in {files.folder}\n"
-    )
+    if files.mirror is not None:
+        label, (runs, raw, whole) = "size         ", files.mirror.sizes()
+    else:
+        label, runs, raw = "size on disk ", _size_bytes(files.runs_folder), _size_bytes(files.raw_folder)
+        whole = _size_bytes(files.folder)
+    stream.write(f"{label} {_megabytes(whole)} (runs {_megabytes(runs)}, raw log {_megabytes(raw)}) in {files.name}\n")
 
 
 def _size_bytes(folder: Path) -> int:

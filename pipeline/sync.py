@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from pipeline import durable
 from pipeline.cover import cover, plan_listings
 from pipeline.discover import OVERLAP, Bounds, Summary, Walk, is_entry
-from pipeline.errors import ApiError, DiskError, ListError, ListRemovedError, PipelineError
+from pipeline.errors import ApiError, DiskError, ListError, ListRemovedError, PipelineError, StoreError
 from pipeline.fetch import Rounds
 from pipeline.ids import FoundId
 from pipeline.kinds import KINDS, Kind
@@ -30,7 +30,7 @@ from pipeline.loads import Load, recover
 from pipeline.needs import YOUNG, Level, Needs, find_needs, find_unfinished
 from pipeline.progress import Progress, Silent, Standing
 from pipeline.session import AskingOptions, Session, Settle, run_in_thread
-from pipeline.sync_outcome import KindOutcome, WorkspaceOutcome
+from pipeline.sync_outcome import KindOutcome, WorkspaceOutcome, count_inferred
 from pipeline.sync_plan import plan_kinds
 from pipeline.sync_state import KindState, SyncFiles
 from pipeline.worklist import Worklist
@@ -196,11 +196,14 @@ class _WorkspaceSync:
         try:
             async with places:
                 if not self._interrupted:
-                    with durable.telling_refusals(self.lake.folder, LOGGED_LANDS_NEXT), self.files.locked():
+                    with (
+                        durable.telling_refusals(self.lake.folder, LOGGED_LANDS_NEXT),
+                        self.files.locked(tell=self.progress.tell),
+                    ):
                         await self._run_load()
         except PipelineError as error:
             self.outcome.error = str(error)
-            self.outcome.is_refused_by_disk = isinstance(error, DiskError)
+            self.outcome.is_refused_by_disk = isinstance(error, DiskError | StoreError)
 
     async def _run_load(self) -> None:
         self._states = {kind: self.files.read_kind(kind, tell=self.progress.tell) for kind in self.options.kinds}
@@ -221,7 +224,7 @@ class _WorkspaceSync:
             await asyncio.to_thread(load.finish)
             if load.result.landed:
                 self.outcome.inferred = await asyncio.to_thread(
-                    _count_inferred, self.lake, self.outcome.workspace_id, tell=self.progress.tell
+                    count_inferred, self.lake, self.outcome.workspace_id, tell=self.progress.tell
                 )
         finally:
             load.close()
@@ -388,13 +391,3 @@ class _WorkspaceSync:
             if self.options.full or state.followed_at is None or _is_due(state, searched_at)
         }  # fmt: skip
         self._write_states(followed)
-
-
-def _count_inferred(lake: LakeFiles, workspace_id: str | None, *, tell: Callable[[str], None]) -> int:
-    """Return how many charges of a workspace are known as the rest of a total alone, and keep a large lake's ledger."""
-    from pipeline.catalog import Lake  # here and not above: a sync with nothing new does without
-
-    with Lake(lake.folder) as catalog:
-        catalog.keep_ledger(tell=tell)
-        (row,) = catalog.ask("sync_inferred", workspace=workspace_id).fetchall()
-    return int(row[0])

@@ -1,12 +1,14 @@
-"""What became of a sync, beside what was planned."""
+"""What became of a sync, beside what was planned, and what is still inferred of credits."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 from pipeline.errors import ListError
 from pipeline.kinds import Kind
+from pipeline.lake import LakeFiles
 from pipeline.loads import LoadResult
 from pipeline.needs import Needs
 from pipeline.sync_plan import KindPlan
@@ -55,3 +57,13 @@ class WorkspaceOutcome:
         """Whether everything that was to be brought is in the lake."""
         kinds_ok = all(kind.error is None for kind in self.kinds.values())
         return self.error is None and kinds_ok and self.load is not None and not self.load.failed
+
+
+def count_inferred(lake: LakeFiles, workspace_id: str | None, *, tell: Callable[[str], None]) -> int:
+    """Return how many charges of a workspace are known as the rest of a total alone, and keep a large lake's ledger."""
+    from pipeline.catalog import Lake  # here and not above: a sync with nothing new does without
+
+    with Lake(lake.folder) as catalog:
+        catalog.keep_ledger(tell=tell)
+        (row,) = catalog.ask("sync_inferred", workspace=workspace_id).fetchall()
+    return int(row[0])

@@ -92,7 +92,7 @@ class SyncFiles:
         self._identity = {"base_url": base_url, "workspace_id": workspace_id}
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *, tell: Callable[[str], None] = lambda _message: None) -> Iterator[None]:
         """Hold the workspace's lock; raise LakeLockedError at once where another sync is at work on it."""
         self._lake.make_folder()
         durable.make_folder(self.folder)
@@ -106,7 +106,10 @@ class SyncFiles:
         try:
             for path in self.folder.glob(f".*{durable.TEMPORARY_SUFFIX}"):
                 path.unlink(missing_ok=True)
-            yield
+            with contextlib.ExitStack() as stack:
+                if self._lake.mirror is not None:
+                    stack.enter_context(self._lake.mirror.sync_turn(self.folder.name, tell=tell))
+                yield
         finally:
             lock.release()
 

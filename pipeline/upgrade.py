@@ -26,7 +26,7 @@ def bring_up_to_date(lake: LakeFiles, *, tell: Callable[[str], None]) -> None:
         _rewrite(lake, tell)
     elif lake.version_path.exists():
         return
-    if durable.is_read_by_others(lake.folder):
+    if lake.mirror is None and durable.is_read_by_others(lake.folder):
         tell(
             f"{lake.folder}: others on this machine may read this folder, and so what is kept in it; "
             f"if that is not meant: chmod -R go-rwx {shlex.quote(str(lake.folder))}"
@@ -38,7 +38,7 @@ def _rewrite(lake: LakeFiles, tell: Callable[[str], None]) -> None:
     from pipeline.sync_state import seal_states  # here, since who only reads a lake does without
 
     days = lake.days()
-    tell(f"{lake.folder}: an earlier version wrote this lake; bringing its {len(days):,} day files up to date")
+    tell(f"{lake.name}: an earlier version wrote this lake; bringing its {len(days):,} day files up to date")
     for day in days:
         lake.write_day(day, lake.read_day(day))
     for path in lake.load_paths():

@@ -18,11 +18,11 @@ _STORED_SCHEMA = RUNS_FILE_SCHEMA.append(pa.field("filename", pa.string()))
 _COLUMNS = ", ".join((*RUN_COLUMNS, WITH_DAY))
 
 
-def _stored_runs(con: duckdb.DuckDBPyConnection, files: LakeFiles, glob: str) -> duckdb.DuckDBPyRelation:
+def _stored_runs(con: duckdb.DuckDBPyConnection, files: LakeFiles, paths: str | list[str]) -> duckdb.DuckDBPyRelation:
     if files.is_current():
-        return con.read_parquet(glob, hive_partitioning=False, filename=True)
+        return con.read_parquet(paths, hive_partitioning=False, filename=True)
     # Files of an earlier version lack columns; matching by name opens every file first, so only then.
-    old = con.read_parquet(glob, hive_partitioning=False, filename=True, union_by_name=True)
+    old = con.read_parquet(paths, hive_partitioning=False, filename=True, union_by_name=True)
     old.create_view("old_runs", replace=True)
     con.register("no_runs", _no_rows(_STORED_SCHEMA))
     return con.sql("FROM no_runs UNION ALL BY NAME FROM old_runs")
@@ -45,7 +45,7 @@ def create_runs(con: duckdb.DuckDBPyConnection, files: LakeFiles, *, has_files: 
     """Make the view `runs`: one row a run, also while some are on their way from one day to another."""
     if has_files:
         glob = str(files.runs_folder / "day=*" / "*.parquet")
-        stored = _stored_runs(con, files, glob)
+        stored = _stored_runs(con, files, glob if files.only_days is None else files.day_paths())
     else:
         con.register("no_runs", _no_rows(_STORED_SCHEMA))
         stored = con.table("no_runs")

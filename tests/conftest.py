@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,6 +17,9 @@ from pipeline.lake import LakeFiles
 from pipeline.loads import Load, LoadResult
 from pipeline.sandbox.server import SandboxServer, serve
 from pipeline.sandbox.world import World
+
+if TYPE_CHECKING:
+    from tests.bucket import Bucket
 
 NOON = datetime(2026, 11, 3, 12, 0, tzinfo=UTC)
 
@@ -108,3 +111,23 @@ def land(
         return load.finish()
     finally:
         load.close()
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    """A server of the S3 protocol on loopback: host and port."""
+    from tests.bucket import serving_moto
+
+    with serving_moto() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def bucket(moto: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """An empty bucket, and an environment that leads to it."""
+    from tests.bucket import making_bucket
+
+    with making_bucket(moto, tmp_path) as made:
+        for name, value in made.environment().items():
+            monkeypatch.setenv(name, value)
+        yield made

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import cli, deletion, durable, landing, ledger, loads, raw, replay, session, staging, sync_state
+from pipeline.bucket import lease, logs, mirror, store
 from pipeline.checks import repair
 from pipeline.lake import LakeFiles
 
@@ -62,9 +63,21 @@ PLACES: dict[str, tuple[Any, str]] = {
     "set aside": (repair, "_set_aside"),
     "write again": (repair, "_rewrite"),
     "settle runs": (repair, "_settle"),
+    "put an object": (store.Store, "put"),
+    "write an object": (store.Store, "put_always"),
+    "delete objects": (store.Store, "delete"),
+    "take a turn": (lease.Lease, "take"),
+    "give a turn back": (lease.Lease, "give_back"),
+    "pull": (mirror.Mirror, "_apply"),
+    "note an object": (mirror.Index, "note"),
+    "send a part of a log": (logs.Shipping, "ship"),
+    "publish a log": (mirror.Mirror, "publish"),
+    "remove a log's parts": (mirror.Mirror, "settle"),
 }
 """The places in the writing stages: the function that is passed there, by its owner and name."""
 
+BUCKET_LEASE_S = 3.0
+"""So that who comes after a killed writer of a bucket does not wait for long."""
 _SHUTDOWN_IOCTL, _NO_LOG_FLUSH = 0x8004587D, 2
 
 
@@ -107,6 +120,8 @@ class Order:
     key: str
     end: End | None = None
     disk: str | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    """Of a lake in a bucket, the way to it."""
 
 
 @dataclass(slots=True)
@@ -186,13 +201,14 @@ class _Trace:
 def run(order: Order, pipe: Connection) -> None:
     """Run the command, telling over the pipe what is noted as moving, what is promised to be safe, and the counts."""
     tempfile.tempdir = order.beside
-    os.environ |= {"EXTEND_BASE_URL": order.base_url, "EXTEND_API_KEY": order.key}
+    os.environ |= {"EXTEND_BASE_URL": order.base_url, "EXTEND_API_KEY": order.key, **order.environment}
     output = os.open(Path(order.beside) / "output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
     # So that there is something to be cut short: many frames in a log, and landings while it goes on.
     session._CHECKPOINT_BYTES, session._LAND_EVERY_S, session._LANDING_SHARE = 40_000, 0.05, 1
     replay._CHECKPOINT_BYTES = 40_000
+    logs.SHIP_EVERY_S, lease.LEASE_S = 0.1, BUCKET_LEASE_S
     trace = _Trace(order, pipe)
     trace.install()
     trace.tell_checkpoints()

@@ -206,12 +206,18 @@ def forking_children() -> ForkServerContext:
     return children
 
 
-def run_child(scene: Scene, lake: LakeFiles, command: str, end: End | None = None, disk: Path | None = None) -> Ended:
-    """Run a command in a child up to its end, or to where it is killed."""
+def run_child(
+    scene: Scene, place: LakeFiles | str, command: str, end: End | None = None, disk: Path | None = None,
+    environment: dict[str, str] | None = None,
+) -> Ended:  # fmt: skip
+    """Run a command in a child up to its end, or to where it is killed; of a bucket with an environment to reach it."""
     beside, server = scene.folder / "beside", scene.server
     beside.mkdir(exist_ok=True)
     cut = None if disk is None else str(disk)
-    order = Order(scene.commands[command], str(lake.folder), str(beside), server.base_url, server.key, end, cut)
+    name = place if isinstance(place, str) else str(place.folder)
+    order = Order(
+        scene.commands[command], name, str(beside), server.base_url, server.key, end, cut, environment or {}
+    )  # fmt: skip
     children = forking_children()
     mine, its = children.Pipe(duplex=False)
     child = children.Process(target=crash_child.run, args=(order, its))

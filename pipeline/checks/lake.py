@@ -48,6 +48,7 @@ def check_lake(lake: LakeFiles, *, now: datetime | None = None) -> Checked:
     Raises NewerLakeError where a newer version of this program wrote the lake.
     """
     notes.refuse_newer(lake)
+    lake.fetch_logs()
     for _ in range(_TRIES):
         before = _stamps(lake)
         checked = _check_once(lake, now or datetime.now(UTC))

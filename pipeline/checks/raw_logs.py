@@ -11,11 +11,11 @@ from datetime import datetime
 from pathlib import Path
 
 import duckdb
-import filelock
 import pyarrow as pa
 import zstandard
 
 from pipeline import raw, sealed
+from pipeline.at_work import is_running
 from pipeline.flatten import flatten_run, time_value
 from pipeline.lake import LakeFiles
 from pipeline.schema import TIME
@@ -76,7 +76,7 @@ def _read_log(lake: LakeFiles, path: Path, con: duckdb.DuckDBPyConnection, loads
     load_id = path.name.removesuffix(raw.SUFFIX)
     landed, sha256 = loads.get(load_id, (None, None))
     name = path.relative_to(lake.folder).as_posix()
-    state = LogState(path, name, load_id, path.stat().st_size, landed, _is_running(lake, load_id), [])
+    state = LogState(path, name, load_id, path.stat().st_size, landed, is_running(lake, load_id), [])
     batch: list[tuple[str, datetime]] = []
     for part in _iter_parts(path, state):
         if part.end <= (landed or 0):
@@ -134,16 +134,3 @@ def _keep(con: duckdb.DuckDBPyConnection, runs: list[tuple[str, datetime]], name
         con.register("logged_batch", pa.table([run_ids, times, [name] * len(runs)], schema=_LOGGED))
         con.execute("INSERT INTO logged FROM logged_batch")
         con.unregister("logged_batch")
-
-
-def _is_running(lake: LakeFiles, load_id: str) -> bool:
-    """Tell whether a load holds its lock. Where there is none nothing is written for it."""
-    if not lake.load_lock_path(load_id).exists():
-        return False
-    lock = lake.load_lock(load_id)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        return True
-    lock.release()
-    return False

@@ -41,6 +41,12 @@ def repair_lake(lake: LakeFiles, checked: Checked, *, tell: Tell) -> Checked:
 
     A damaged file is kept beside, under another name. What the API told wrongly stays as it was told.
     """
+    if lake.mirror is not None:
+        # What is damaged may be so on this machine alone.
+        damaged = [state.path for state in checked.files if state.damage]
+        damaged += [log.path for log in checked.logs if log.damage]
+        lake.mirror.fetch_again([*damaged, *(path for path, _why in checked.notes)])
+        checked = check_lake(lake)
     broken = {each.check for each in checked.findings if each.state == "broken"} | unfinished_repair(lake)
     with lake.locked(tell=tell):
         # From here on nothing but this note tells of a file that is set aside, should the repair be cut short.
@@ -79,8 +85,7 @@ def _set_aside(lake: LakeFiles, checked: Checked, tell: Tell) -> None:
     unreadable += [path for path, _why in checked.notes]
     for path in unreadable:
         aside = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S}")
-        path.rename(aside)
-        durable.sync_folder(path.parent)
+        durable.rename_file(path, aside)
         tell(f"{_name(lake, path)} is set aside as {aside.name}")
 
 

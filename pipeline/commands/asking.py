@@ -55,7 +55,7 @@ def run_sql(arguments: argparse.Namespace) -> int:
         before = lake.files.versions()
         write_relation(lake.sql(query), format=arguments.format, stream=sys.stdout)
         if lake.files.versions() != before:
-            warn(f"pipeline: {lake.files.folder}: a load landed meanwhile; ask again, to be sure of the answer")
+            warn(f"pipeline: {lake.files.name}: a load landed meanwhile; ask again, to be sure of the answer")
     return 0
 
 

@@ -36,7 +36,7 @@ def add_check(commands: Commands) -> None:
 def run_check(arguments: argparse.Namespace) -> int:
     """Check the lake, and mend it if asked to."""
     from pipeline.checks.lake import check_lake
-    from pipeline.lake import existing_lake
+    from pipeline.opening import existing_lake
 
     lake = existing_lake(arguments.lake)
     checked = check_lake(lake)

@@ -69,14 +69,14 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 def run_forget(arguments: argparse.Namespace) -> int:
     """Forget runs."""
     from pipeline.forget import forget_runs, related_runs
-    from pipeline.lake import existing_lake
     from pipeline.loads import recover
+    from pipeline.opening import existing_lake
 
     lake, run_ids = existing_lake(arguments.lake), _read_ids(arguments)
     related = related_runs(lake, run_ids)
     if arguments.dry_run:
         there = _count(lake, "SELECT count(*) FROM runs WHERE run_id IN (SELECT unnest($run_ids))", run_ids=run_ids)
-        print(f"{_counted(len(run_ids), 'distinct ID')}, {there:,} of them with a row in {lake.folder}")
+        print(f"{_counted(len(run_ids), 'distinct ID')}, {there:,} of them with a row in {lake.name}")
         _print_related(related)
         print("nothing was changed (--dry-run)")
         return 0
@@ -94,8 +94,8 @@ def run_forget(arguments: argparse.Namespace) -> int:
 
 def run_prune(arguments: argparse.Namespace) -> int:
     """Prune the lake."""
-    from pipeline.lake import existing_lake
     from pipeline.loads import recover
+    from pipeline.opening import existing_lake
     from pipeline.prune import prune_runs
 
     match = _AGE.fullmatch(arguments.older_than)
@@ -110,7 +110,7 @@ def run_prune(arguments: argparse.Namespace) -> int:
             "WHERE coalesce(created_at, initial_run_at, fetched_at) < CAST($before AS TIMESTAMPTZ)",
             before=f"{before} 00:00:00+00",
         )
-        print(f"{there:,} runs in {lake.folder} were made before {before}")
+        print(f"{there:,} runs in {lake.name} were made before {before}")
         print("nothing was changed (--dry-run)")
         return 0
     recover(lake, tell=warn)

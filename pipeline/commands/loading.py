@@ -133,8 +133,8 @@ def run_fetch(arguments: argparse.Namespace) -> int:
 def run_retry(arguments: argparse.Namespace) -> int:
     """Ask again for the dead letters."""
     from pipeline.ids import FoundId
-    from pipeline.lake import existing_lake
     from pipeline.loads import recover
+    from pipeline.opening import existing_lake
 
     lake = existing_lake(arguments.lake)
     connection = connection_of(arguments)
@@ -158,13 +158,13 @@ def run_retry(arguments: argparse.Namespace) -> int:
 
 def run_load(arguments: argparse.Namespace) -> int:
     """Land saved payloads."""
-    from pipeline.lake import LakeFiles
+    from pipeline.opening import open_lake
     from pipeline.replay import load_files
 
     with showing_progress(quiet=arguments.quiet) as progress:
         result = load_files(
             arguments.files,
-            LakeFiles(arguments.lake),
+            open_lake(arguments.lake),
             workspace_id=arguments.workspace,
             keep_raw=not arguments.no_raw,
             report=lambda place, why: progress.tell(f"{place}: {why}"),
@@ -175,7 +175,7 @@ def run_load(arguments: argparse.Namespace) -> int:
 
 def run_rebuild(arguments: argparse.Namespace) -> int:
     """Make the lake anew from its raw log."""
-    from pipeline.lake import existing_lake
+    from pipeline.opening import existing_lake
     from pipeline.rebuild import rebuild_lake
 
     done = rebuild_lake(existing_lake(arguments.lake), tell=warn)
@@ -197,8 +197,8 @@ def _fetch(
     dry_run: bool = False,
 ) -> int:
     from pipeline.fetch import FetchOptions, fetch_planned, plan_fetch
-    from pipeline.lake import LakeFiles
     from pipeline.loads import recover
+    from pipeline.opening import open_lake
 
     options = FetchOptions(
         qps=arguments.qps,
@@ -208,7 +208,7 @@ def _fetch(
         consume_verify_results=arguments.consume_verify_results,
         keep_raw=not arguments.no_raw,
     )
-    lake = LakeFiles(arguments.lake)
+    lake = open_lake(arguments.lake)
     connection = None if dry_run else connection_of(arguments)
     with showing_progress(quiet=arguments.quiet) as progress:
         if not dry_run:
@@ -227,7 +227,7 @@ def _fetch(
 
 def _print_plan(plan: Plan, options: FetchOptions, lake: LakeFiles) -> None:
     print(f"{plan.requested:,} distinct IDs: {sum(plan.to_fetch.values()):,} to ask for, ", end="")
-    print(f"{plan.skipped:,} already finished in {lake.folder}, {plan.invalid:,} that cannot be asked for")
+    print(f"{plan.skipped:,} already finished in {lake.name}, {plan.invalid:,} that cannot be asked for")
     for kind, count in plan.to_fetch.items():
         listings = [each for each in plan.listings if each.kind is kind]
         for each in listings:

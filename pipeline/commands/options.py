@@ -17,6 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pipeline import defaults
+from pipeline.durable import naming_places
 from pipeline.progress import Progress, open_progress
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Run = Callable[[argparse.Namespace], int]
 
-_LAKE_HELP = "the lake's folder (else PIPELINE_LAKE, else %(default)s)"
+_LAKE_HELP = "the lake's folder, or s3://bucket/prefix (gs://, az://); else PIPELINE_LAKE, else %(default)s"
 
 
 def add_command(
@@ -141,4 +142,4 @@ def stopping_on_signals(stopping: threading.Event) -> Iterator[None]:
 
 def warn(message: str) -> None:
     """Say a sentence on standard error."""
-    print(message, file=sys.stderr)
+    print(naming_places(message), file=sys.stderr)

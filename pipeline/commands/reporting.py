@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from datetime import date, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
@@ -157,7 +158,7 @@ def run_report_failures(arguments: argparse.Namespace) -> int:
     """Report on failures; 4 where the rate is above what it may be."""
     from pipeline.commands import answering
 
-    with _open(arguments) as lake:
+    with _open_window(arguments) as lake:
         if arguments.sql:
             return _print_sql(answering.failures_question(lake, arguments))
         answering.write_failures(lake, arguments, sys.stdout)
@@ -168,7 +169,7 @@ def run_report_latency(arguments: argparse.Namespace) -> int:
     """Report on how long runs took."""
     from pipeline.commands import answering
 
-    with _open(arguments) as lake:
+    with _open_window(arguments) as lake:
         if arguments.sql:
             return _print_sql(answering.latency_question(lake, arguments))
         answering.write_latency(lake, arguments, sys.stdout)
@@ -181,6 +182,31 @@ def _open(arguments: argparse.Namespace) -> Lake:
     lake = Lake(arguments.lake, locked=True)
     lake.keep_ledger(tell=warn)
     return lake
+
+
+def _open_window(arguments: argparse.Namespace) -> Lake:
+    """Open a lake for a question about runs created in a window. Of a bucket, the files of its days are enough, with
+    those of the window before, to compare with, and the newest one; a condition may ask for anything.
+    """
+    from pipeline.catalog import Lake
+    from pipeline.lake import UNKNOWN_DAY
+    from pipeline.reports.questions import as_date
+
+    since, until = as_date(arguments.since, "--since"), as_date(arguments.until, "--until")
+    if "://" not in arguments.lake or since is None or arguments.where:
+        return _open(arguments)
+
+    def choose(days: list[str]) -> set[str]:
+        newest = max((day for day in days if day != UNKNOWN_DAY), default=f"{since}")
+        end = until or max(since, date.fromisoformat(newest)) + timedelta(days=1)
+        first = since - max(end - since, timedelta())
+        return {day for day in days if f"{first}" <= day < f"{end}"} | {newest}
+
+    lake = Lake(arguments.lake, locked=True, choose=choose)
+    if lake.files.only_days is None or f"{lake.newest_day()[0]}" == max(lake.files.only_days):
+        return lake
+    lake.close()
+    return _open(arguments)  # the newest file has no run that tells when it was created
 
 
 def _print_sql(question: Question) -> int:

@@ -108,11 +108,11 @@ def _add_sync_options(parser: argparse.ArgumentParser) -> None:
 def run_sync(arguments: argparse.Namespace) -> int:
     """Sync once."""
     from pipeline import sync, sync_summary
-    from pipeline.lake import LakeFiles
     from pipeline.loads import recover
+    from pipeline.opening import open_lake
 
     options = _options(arguments)
-    lake, connections = LakeFiles(arguments.lake), _connections(arguments)
+    lake, connections = open_lake(arguments.lake), _connections(arguments)
     with showing_progress(quiet=arguments.quiet) as progress:
         if not arguments.dry_run:
             recover(lake, tell=progress.tell)
@@ -134,20 +134,22 @@ def run_watch(arguments: argparse.Namespace) -> int:
     import threading
 
     from pipeline import sync
-    from pipeline.lake import LakeFiles
+    from pipeline.opening import open_lake
     from pipeline.progress import Silent
     from pipeline.watch import parse_interval, watch
 
     every, options = parse_interval(arguments.every), _options(arguments)
     if options.until is not None:
         raise UsageError("--until does not go with watch, which looks for what is new")
-    lake, connections = LakeFiles(arguments.lake), _connections(arguments)
+    connections = _connections(arguments)
+    open_lake(arguments.lake)  # raises at once where it cannot be
     stopping = threading.Event()
 
     def sync_once() -> list[WorkspaceOutcome]:
         return sync.run_sync(
-            lake, connections, options, command="watch", progress=Silent(sys.stderr), stopping=stopping
-        )
+            open_lake(arguments.lake), connections, options,
+            command="watch", progress=Silent(sys.stderr), stopping=stopping,
+        )  # fmt: skip
 
     def say(line: str) -> None:
         print(line, flush=True)

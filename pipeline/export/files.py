@@ -88,7 +88,7 @@ def bounded_lake(folder: Path | str, spill_in: Path, *, tell: Tell) -> Iterator[
             yield lake
         except duckdb.Error as error:
             lake.files.raise_damage()
-            raise LakeError(f"{lake.files.folder}: cannot be exported ({error})") from error
+            raise LakeError(f"{lake.files.name}: cannot be exported ({error})") from error
 
 
 def copy_relation(con: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelation, path: Path, suffix: str) -> None:

@@ -19,7 +19,7 @@ from pyspark.sql.functions import array, col, lit, regexp_extract
 
 from pipeline.answers import Reports, documented_reasons
 from pipeline.errors import LakeError, UsageError
-from pipeline.lake import existing_lake
+from pipeline.opening import existing_lake
 from pipeline.reports import read_sql
 from pipeline.reports.questions import Question
 from pipeline.schema import DAY, DEAD_LETTERS_SCHEMA, LOADS_SCHEMA, RUN_COLUMNS, RUNS_FILE_SCHEMA, STORED_DAY

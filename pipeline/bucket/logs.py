@@ -1,0 +1,163 @@
+"""Raw logs on their way to the bucket, in parts of whole frames, while their load is at work.
+
+    loading/<load_id>/alive-<holder>     written when the load begins, and as long as it is at work
+    loading/<load_id>/<offset>           the bytes of its log from an offset on, up to the next part
+    raw/YYYY-MM/<load_id>.jsonl.zst      the whole log, once the load has ended; then the parts go
+
+An object cannot be added to. A log that is sent whole every ten seconds would be sent n/2 times over in n rounds; parts
+send each byte twice, once as they are and once in the whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.bucket import lease
+from pipeline.bucket.lease import Clock
+from pipeline.bucket.store import Entry, Store
+from pipeline.errors import LakeConflictError, LakeError, StoreError
+
+SHIP_EVERY_S = 10.0
+"""What was taken reaches the bucket within about this time."""
+FOLDER = "loading"
+_ALIVE = "alive-"
+_PART_BYTES = 32 << 20
+
+
+@dataclass(slots=True)
+class Loading:
+    """What the bucket has of a load that has not ended: signs of life, and parts of its log, in their order."""
+
+    load_id: str
+    alive: list[Entry] = field(default_factory=list)
+    parts: list[Entry] = field(default_factory=list)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all of its objects."""
+        return [each.name for each in (*self.parts, *self.alive)]
+
+    @property
+    def size(self) -> int:
+        """How many bytes of the log are there, without a gap."""
+        size = 0
+        for part in self.parts:
+            if _offset(part) > size:
+                break
+            size = max(size, _offset(part) + part.size)
+        return size
+
+    def is_alive(self, now: Callable[[], float]) -> bool:
+        """Tell whether its process has given a sign of life lately; `now` is the store's time, as a POSIX time."""
+        return (
+            bool(self.alive)
+            and now() - max(each.modified.timestamp() for each in (*self.alive, *self.parts)) <= lease.LEASE_S
+        )
+
+    def is_of(self, holder: str) -> bool:
+        """Tell whether it was begun on a machine's own mirror."""
+        return any(each.name.endswith(f"{_ALIVE}{holder}") for each in self.alive)
+
+
+def list_loading(store: Store) -> list[Loading]:
+    """Return the loads that have not ended, or whose parts are still there, the oldest first."""
+    found: dict[str, Loading] = defaultdict(lambda: Loading(""))
+    for entry in store.list_below(FOLDER):
+        _, load_id, last = entry.name.split("/", 2)
+        loading = found[load_id]
+        loading.load_id = load_id
+        (loading.alive if last.startswith(_ALIVE) else loading.parts).append(entry)
+    return [found[load_id] for load_id in sorted(found)]
+
+
+def assemble(store: Store, loading: Loading, path: Path, scratch: Path) -> None:
+    """Write to a new file what the bucket has of a load's log."""
+    with path.open("wb") as file:
+        for part in loading.parts:
+            if _offset(part) > file.tell():
+                return  # a part is not there: what follows would not be whole frames
+            if store.download(part.name, scratch) is None:
+                return
+            file.seek(_offset(part))
+            file.write(scratch.read_bytes())
+            scratch.unlink()
+
+
+def _offset(part: Entry) -> int:
+    last = part.name.rpartition("/")[2]
+    return int(last) if last.isdigit() else 1 << 62
+
+
+class Shipping:
+    """Brings one load's log to the bucket while it grows, in a thread of its own."""
+
+    def __init__(self, store: Store, load_id: str, path: Path, holder: str) -> None:
+        self._store, self._path = store, path
+        self._folder = f"{FOLDER}/{load_id}"
+        self._alive = f"{self._folder}/{_ALIVE}{holder}"
+        self._beats = 0
+        self._shipped = 0
+        self._told_at = 0.0
+        self._shipping = threading.Lock()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """Say that the load is at work. Raises StoreError where the bucket cannot be written."""
+        self._beat()
+
+    def follow(self, safe_bytes: Callable[[], int]) -> None:
+        """Send what is safe on this machine, again and again, until `end`; what fails is sent the next time."""
+
+        def keep_shipping() -> None:
+            while not self._ended.wait(min(SHIP_EVERY_S, lease.LEASE_S / 3)):
+                with contextlib.suppress(LakeError, OSError):
+                    self.ship(safe_bytes())
+
+        self._thread = threading.Thread(target=keep_shipping, name="shipping", daemon=True)
+        self._thread.start()
+
+    def ship(self, size: int) -> None:
+        """Send the log's first bytes, as far as they have not been; with nothing to send, say that the load lives."""
+        with self._shipping:
+            sent = self._shipped
+            while self._shipped < size:
+                with self._path.open("rb") as file:
+                    file.seek(self._shipped)
+                    part = file.read(min(size - self._shipped, _PART_BYTES))
+                self._store.put_always(f"{self._folder}/{self._shipped:015d}", part)
+                self._shipped += len(part)
+                self._told_at = time.monotonic()
+            if sent == self._shipped and time.monotonic() - self._told_at >= lease.LEASE_S / 3:
+                self._beat()
+
+    def end(self) -> None:
+        """Stop sending, and say that the load is no longer at work; its parts stay."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+        with contextlib.suppress(StoreError, LakeConflictError):
+            self._store.delete([self._alive])
+
+    def _beat(self) -> None:
+        self._beats += 1
+        self._store.put_always(self._alive, b"%d\n" % self._beats)
+        self._told_at = time.monotonic()
+
+
+def now_of(clock: Clock) -> Callable[[], float]:
+    """Return the store's time as a POSIX time, asked for once, and only if it is needed."""
+    times: list[float] = []
+
+    def now() -> float:
+        if not times:
+            times.append(clock.now().timestamp())
+        return times[0]
+
+    return now

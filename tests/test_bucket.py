@@ -1,0 +1,230 @@
+"""A lake in a bucket, over a real S3 protocol server: the same rows as in a folder, on every machine."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import obstore
+import pytest
+
+from pipeline.bucket import store
+from pipeline.catalog import Lake
+from pipeline.errors import UsageError
+from pipeline.lake import LakeFiles
+from pipeline.opening import open_lake
+from pipeline.sandbox.model import CHARGES_FROM, FIRST_DAY
+from pipeline.sandbox.server import SandboxServer, serve
+from tests.bucket import Bucket
+from tests.commands import environment_of, run_here
+from tests.conftest import classify, land
+from tests.worlds import make_squeezed_world
+
+
+def rows_of(place: Path | str) -> dict[str, Any]:
+    """Return what a lake says of its runs, by ID, but for which load brought it."""
+    with Lake(place) as lake:
+        rows = lake.runs().to_arrow_table().to_pylist()
+    assert len({row["run_id"] for row in rows}) == len(rows)
+    return {row["run_id"]: {name: value for name, value in row.items() if name != "load_id"} for row in rows}
+
+
+def test_what_lands_in_a_bucket_is_there_for_another_machine_as_it_is_in_a_folder(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    payloads = [classify("clr_1"), classify("clr_2", createdAt="2026-11-03T01:00:00Z")]
+    land(LakeFiles(tmp_path / "folder"), *payloads)
+    land(open_lake(bucket.url), *payloads)
+    with bucket.on("b") as url:
+        assert rows_of(url) == rows_of(tmp_path / "folder")
+        assert len(rows_of(url)) == 2
+    names = [name for name in bucket.names() if not name.startswith(".") and not name.startswith("raw/")]
+    assert names == [
+        "lake.json", "loads/" + names[1].removeprefix("loads/"),
+        "runs/day=2026-11-02/runs.parquet", "runs/day=2026-11-03/runs.parquet",
+    ]  # fmt: skip
+
+
+@dataclass(slots=True)
+class Team:
+    """Commands typed on several machines, against one organization."""
+
+    bucket: Bucket
+    server: SandboxServer
+    folder: Path
+
+    def run(self, *arguments: str, machine: str = "a", code: int = 0, stdin: str = "") -> str:
+        """Run a command on a machine with the lake in the bucket; return what it printed."""
+        environment = environment_of(self.server, **self.bucket.environment(machine), PIPELINE_LAKE=self.bucket.url)
+        done = run_here(*arguments, folder=self.folder, environment=environment, stdin=stdin)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def run_beside(self, *arguments: str, code: int = 0, stdin: str = "") -> str:
+        """Run a command with a lake in a folder."""
+        environment = environment_of(self.server, PIPELINE_LAKE=str(self.folder / "beside"))
+        done = run_here(*arguments, folder=self.folder, environment=environment, stdin=stdin)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[SandboxServer]:
+    """An organization whose runs are of few days."""
+    with serve(make_squeezed_world(seed=3, runs=100, eras=(FIRST_DAY, CHARGES_FROM))) as running:
+        yield running
+
+
+@pytest.fixture
+def team(bucket: Bucket, served: SandboxServer, tmp_path: Path) -> Team:
+    return Team(bucket, served, tmp_path)
+
+
+def plain(text: str) -> str:
+    """Return a text without what differs from lake to lake: what stands for forgotten runs, and when it was asked."""
+    return re.sub(r"erased[0-9a-f]{24}|20\d\d-\d\d-\d\dT[0-9:.]+Z", "…", text)
+
+
+SAME = "SELECT * EXCLUDE (fetched_at, load_id, deleted_at), deleted_at IS NULL FROM runs ORDER BY run_id"
+LETTERS = "SELECT run_id, reason FROM dead_letters ORDER BY run_id"
+
+
+def test_every_command_gives_over_a_bucket_from_changing_machines_what_it_gives_over_a_folder(
+    team: Team,
+) -> None:
+    world = team.server.world
+    space = world.workspaces[0]
+    ids = [run_id for run_id in world.run_ids(space) if not run_id.startswith("vr_")]
+    (team.folder / "ids.txt").write_text("\n".join([*ids[:40], "clr_000000000000000000000"]))
+    saved = [world.summary(run_id) for run_id in ids if world.run(run_id).kind.listed][-20:]
+    (team.folder / "saved.json").write_text(json.dumps(saved))
+    first_day = min(world.run(run_id).day for run_id in ids)
+    days = (datetime.now(UTC).date() - first_day).days - 1
+    for machine, code, *arguments in (
+        ("a", 3, "fetch", "--from", "ids.txt", "--qps", "10000", "--quiet"),
+        ("b", 0, "load", "saved.json", "--quiet"),
+        ("a", 3, "retry", "--qps", "10000", "--quiet"),
+        ("c", 0, "sync", "--qps", "10000", "--quiet", "--since", f"{CHARGES_FROM}"),
+        ("b", 0, "sync", "--qps", "10000", "--quiet"),
+        ("reader", 0, "sql", SAME, "--format", "json"),
+        ("reader", 0, "report", "credits", "--format", "csv"),
+        ("d", 0, "rebuild", "--quiet"),
+        ("a", 0, "forget", ids[0], ids[7], "--json"),
+        ("e", 0, "prune", "--older-than", f"{days}d", "--json"),
+        ("reader", 0, "sql", SAME, "--format", "json"),
+        ("reader", 0, "sql", LETTERS),
+        ("f", 0, "report", "failures", "--format", "csv"),
+    ):
+        told, beside = team.run(*arguments, machine=machine, code=code), team.run_beside(*arguments, code=code)
+        if machine in ("reader", "f"):
+            assert len(told.splitlines()) > 2
+            assert plain(told) == plain(beside), arguments
+    assert "found no broken promise" in team.run("check", machine="g")
+    assert f"in {team.bucket.url}\n" in team.run("status", machine="g")
+    assert not [name for name in team.bucket.names() if name.startswith(("loading/", ".turn", ".probe/"))]
+
+
+def test_a_report_on_a_window_downloads_the_files_of_its_days_alone_and_says_the_same(team: Team) -> None:
+    days = [f"2026-10-{number:02d}" for number in range(1, 13)]
+    runs = [
+        classify(
+            f"clr_{day[-2:]}{status}", createdAt=f"{day}T09:00:00Z", status=status,
+            failureReason="ODD" if status == "FAILED" else None,
+        )
+        for day in days
+        for status in ("PROCESSED", "FAILED")
+    ]  # fmt: skip
+    undated = classify("clr_undated", createdAt=None)
+    land(open_lake(team.bucket.url), *runs, undated)
+    land(LakeFiles(team.folder / "beside"), *runs, undated)
+    for number, (report, first, count) in enumerate(
+        [("failures", 5, 1 + 8), ("latency", 5, 1 + 8), ("failures", 12, 2)]
+    ):
+        window = ["--since", f"2026-10-{first:02d}", *(["--until", "2026-10-09"] if first == 5 else [])]
+        arguments = ["report", report, *window, "--format", "csv"]
+        team.bucket.proxy.asked.clear()
+        told = team.run(*arguments, machine=f"fresh{number}")
+        assert plain(told) == plain(team.run_beside(*arguments))
+        assert team.bucket.proxy.count("GET", "runs/") == count
+        # What is here of other days is looked at by nobody, and comes when it is asked for.
+        assert plain(team.run("report", report, "--format", "csv", machine=f"fresh{number}")) == plain(
+            team.run_beside("report", report, "--format", "csv")
+        )
+        assert team.bucket.proxy.count("GET", "runs/") == len(days) + 1
+
+
+def test_a_listing_passes_over_raw_logs_however_many_there_are(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = open_lake(bucket.url)
+    land(lake, classify("clr_1"))
+    for number in range(5):
+        obstore.put(bucket.store(), f"raw/2026-10/{number}.jsonl.zst", b"x")
+    listed = lake.mirror.store.list_but("raw")
+    assert not [each.name for each in listed if each.name.startswith("raw/")]
+    monkeypatch.setattr(store, "_PAGE", 2)
+    assert lake.mirror.store.list_but("raw") == listed
+    assert "runs/day=2026-11-02/runs.parquet" in {each.name for each in listed}
+
+
+def test_a_file_removed_in_the_bucket_is_removed_here_and_what_was_spoilt_here_comes_again(bucket: Bucket) -> None:
+    lake = open_lake(bucket.url)
+    land(lake, classify("clr_1"), classify("clr_2", createdAt="2026-11-03T01:00:00Z"))
+    with bucket.on("b"):
+        theirs = open_lake(bucket.url)
+        theirs.day_path("2026-11-03").write_bytes(b"spoilt")
+        assert set(rows_of(bucket.url)) == {"clr_1", "clr_2"}
+    with lake.writing():
+        lake.remove_day("2026-11-02")
+    with bucket.on("b"):
+        assert set(rows_of(bucket.url)) == {"clr_2"}
+        assert not theirs.day_path("2026-11-02").parent.exists()
+    land(lake, classify("clr_3"))  # over what stands for the file that was removed
+    with bucket.on("b"):
+        assert set(rows_of(bucket.url)) == {"clr_2", "clr_3"}
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("ftp://bucket/lake", "a lake is a folder, or one of s3://bucket/prefix, gs://"),
+        ("s3://AKID:secret@bucket/lake", "credentials by the environment"),
+        ("s3://bucket/../other", "this is no bucket and prefix"),
+        ("s3://bucket/lake?key=secret", "this is no bucket and prefix"),
+    ],
+)
+def test_what_is_no_bucket_is_refused_without_being_shown(url: str, says: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(says)) as refused:
+        LakeFiles(url)
+    assert "secret" not in str(refused.value)
+
+
+def test_plain_http_beyond_this_machine_is_refused_unless_it_is_wished(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://store.example:9000")
+    with pytest.raises(UsageError, match="AWS_ALLOW_HTTP=true"):
+        open_lake("s3://bucket/lake")
+
+
+def test_without_the_package_the_message_says_what_to_install(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    told = team.run("status", code=2)
+    assert told == (
+        "pipeline: a lake in a bucket needs one more package: pip install 'extend-pipeline[s3]' (or [gs], [az])\n"
+    )
+
+
+def test_a_lake_in_a_folder_imports_nothing_of_it(tmp_path: Path, served: SandboxServer) -> None:
+    ran = subprocess.run(
+        [
+            sys.executable, "-c",
+            "import sys; from pipeline import cli; cli.main(['load', 'saved.json', '--quiet']); cli.main(['status']);"
+            "print([name for name in sys.modules if 'bucket' in name or name.startswith(('obstore', 'boto', 'moto'))])",
+        ],
+        cwd=tmp_path, env=environment_of(PIPELINE_LAKE="lake"), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert ran.stdout.splitlines()[-1] == "[]"
