@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from pipeline import __version__
 from pipeline.commands import asking, check, dashboard, erasing, export, loading, reporting, sandbox, sync
+from pipeline.commands.heap import keep_heap_small
 from pipeline.commands.options import Run
 from pipeline.durable import naming_places
 from pipeline.errors import PipelineError
@@ -38,6 +39,11 @@ _READERS = frozenset({asking.run_sql, asking.run_status, *reporting.RUN_REPORTS}
 """The commands that do without numpy as well, which pyarrow imports if it can: a tenth of a second."""
 
 
+_LOADERS = frozenset(
+    {loading.run_fetch, loading.run_retry, loading.run_load, loading.run_rebuild, sync.run_sync, sync.run_watch}
+)
+
+
 class _Finder:
     """Says of some modules that they are not there; they are optional to whoever imports them."""
 
@@ -63,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     run: Run = arguments.run
     if run in _READERS:
         finder.not_found.add("numpy")
+    if argv is None and run in _LOADERS:
+        keep_heap_small()
     try:
         return run(arguments)
     except PipelineError as error:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 import zlib
+from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -73,14 +74,16 @@ class Wanted:
     """
 
     def __init__(self) -> None:
-        self._new: list[npt.NDArray[np.uint64]] = []
-        self._known = np.zeros(0, np.uint64)
+        # One that grows in place: many small ones would lie between what is freed, and keep it from going back.
+        self._packed = array("Q")
+        self._is_sorted = True
         self._places: dict[str | None, int] = {}
 
     def add(self, run_ids: Iterable[str], days: Iterable[str | None]) -> None:
         """Look for more runs."""
         places = [self._places.setdefault(day, len(self._places)) for day in days]
-        self._new.append(_packed(hash_ids(run_ids), np.array(places, np.uint64)))
+        self._packed.frombytes(_packed(hash_ids(run_ids), np.array(places, np.uint64)).tobytes())
+        self._is_sorted = False
 
     def iter_days(self, paths: Iterable[tuple[str, Path]]) -> Iterator[str]:
         """Yield those of the days (with their files) that may hold one of the runs and where it is not expected."""
@@ -114,13 +117,15 @@ class Wanted:
         return sorted(day for day, place in self._places.items() if day is not None and place in places)
 
     def _sorted(self) -> npt.NDArray[np.uint64]:
-        if self._new:
-            known = np.concatenate([self._known, *self._new])
-            self._new = []
+        known = np.frombuffer(self._packed, np.uint64) if self._packed else np.zeros(0, np.uint64)
+        if not self._is_sorted:
             known.sort()
             is_first = _is_first(known)
-            self._known = known if is_first.all() else known[is_first]
-        return self._known
+            if not is_first.all():
+                self._packed = array("Q", known[is_first].tobytes())
+                known = np.frombuffer(self._packed, np.uint64)
+            self._is_sorted = True
+        return known
 
     def _is_elsewhere(self, hashes: Hashes, day: str) -> npt.NDArray[np.bool_]:
         known, place = self._sorted(), self._places.get(day, len(self._places))

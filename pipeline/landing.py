@@ -121,7 +121,8 @@ class _Rewriting:
         self.lake.write_moves(moves)
         for day in self.staging.days():
             incoming = self.staging.read_day(day)
-            incoming = incoming.filter(pc.invert(_is_among(incoming, self._movers.get(day, []))))
+            if day in self._movers:
+                incoming = incoming.filter(pc.invert(_is_among(incoming, self._movers[day])))
             self._rewrite(day, incoming, added.pop(day, []))
         for day, rows in added.items():
             self._rewrite(day, RUNS_FILE_SCHEMA.empty_table(), rows)
@@ -176,12 +177,13 @@ class _Rewriting:
         existing = self.lake.read_day(day)
         repeated = _repeated_ids(incoming)
         clashing = pc.or_(_is_among(incoming, repeated), pc.is_in(incoming["run_id"], value_set=_ids(existing)))
-        fresh = incoming.filter(pc.invert(clashing))
+        is_clashing = pc.any(clashing).as_py()
+        fresh = incoming.filter(pc.invert(clashing)) if is_clashing else incoming
         self.landed += len(fresh)
         merge = self._merged_anew if self.replace else self._merged_at_once
         parts = [_rows_table(added)] if added else []
         changed = bool(added) or len(fresh) > 0
-        for staged, stored in _clashes(incoming.filter(clashing), existing):
+        for staged, stored in _clashes(incoming.filter(clashing), existing) if is_clashing else ():
             merged, is_changed = merge(staged, stored)
             parts.append(merged)
             changed = changed or is_changed
