@@ -4,7 +4,6 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from pipeline.sandbox.server import SandboxServer, serve
 from pipeline.sandbox.world import World
 from pipeline.schema import RUN_COLUMNS
 from tests.conftest import classify, connect, land
-from tests.spark_reports import QUESTIONS, call, iter_calls
+from tests.spark_reports import RATES, call, cells, fill_lake, iter_calls, iter_questions
 from tests.spark_session import needs_java, spark_cluster
 from tests.worlds import make_squeezed_world
 
@@ -31,7 +30,6 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 import pipeline.spark
-from pipeline.reports.questions import Question
 from pipeline.spark.asking import ROWS_SCHEMA
 from pipeline.spark.reading import spark_schema
 
@@ -224,53 +222,16 @@ def test_of_a_job_that_is_stopped_what_had_arrived_lands(spark: SparkSession, fe
 
 @pytest.fixture(scope="session")
 def asked_lake(few_days: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lake with all kinds of run, some as summaries, some gone, some that did not come, and texts that are odd."""
     folder = tmp_path_factory.mktemp("asked") / "lake"
-    with serve(few_days) as server:
-        run_ids = [*known_ids(few_days), *few_days.deleted_ids(few_days.workspaces[0])[:2]]
-        fetch_runs(run_ids, lake=folder, qps=5000, connection=connect(server))
-    odd = {
-        "updatedAt": "2026-06-12T09:31:00.123457Z",
-        "createdAt": "2026-06-12T09:30:00Z",
-        "status": "FAILED",
-        "failureReason": "ODD",
-        "metadata": {"team": "ünïcode", 'it\'s a/b~c."d"': "x", "n": 1.5},
-        "usage": {"credits": 0.333333},
-    }
-    messages = [
-        "Datei Ünter.pdf: Seite 3 of 17 failed", "naïve-scan.PDF and ſcan.pdf, run exr_9aBc",
-        "größe 12,5.3 bei 'Kopf' x",
-        "id 0123456789abcdef0 in “quoted” and `ticks` \\ $1 <b>", "", "line\none 7\ttab é1 1é K.pdf",
-    ]  # fmt: skip
-    land(
-        LakeFiles(folder),
-        *(classify(f"clr_odd{number}", **odd, failureMessage=text) for number, text in enumerate(messages)),
-        classify("clr_summary", createdAt="2026-06-12T23:59:59.999999Z", usage={"credits": 1}),
-        is_detail=False,
-        fetched_at=datetime(2026, 6, 13, tzinfo=UTC),
-    )
+    fill_lake(folder, few_days)
     return folder
-
-
-def cells(table: pa.Table, *, in_order: bool) -> list[tuple[Any, ...]]:
-    rows = [tuple(plain(value) for value in row.values()) for row in table.to_pylist()]
-    return rows if in_order else sorted(rows, key=repr)
-
-
-def plain(value: Any) -> Any:
-    """Return a value with decimals as numbers alone: 1.50 and 1.500000 are the same."""
-    if isinstance(value, Decimal):
-        return value.normalize()
-    if isinstance(value, dict):
-        return {name: plain(each) for name, each in value.items()}
-    return [plain(each) for each in value] if isinstance(value, list) else value
 
 
 def test_every_report_comes_to_the_same_on_both_engines_to_the_last_digit(
     spark: SparkSession, asked_lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("rates.csv").write_text("date,usd\n2026-01-01,0.0125\n2026-06-11,0.013333333\n")
+    Path("rates.csv").write_text(RATES)
     with Lake(asked_lake) as duck:
         sparked = pipeline.spark.SparkLake(spark, asked_lake)
         rows = 0
@@ -281,12 +242,8 @@ def test_every_report_comes_to_the_same_on_both_engines_to_the_last_digit(
             rows += len(expected)
         assert rows > 400
         assert sparked.forecast() == duck.forecast() is not None
-        some = [run_id for (run_id,) in duck.sql("SELECT run_id FROM runs ORDER BY hash(run_id) LIMIT 60").fetchall()]
-        for name, question in QUESTIONS.items():
-            filled = Question(
-                question.query, {**question.params, **({"run_ids": some} if "run_ids" in question.params else {})}
-            )
-            expected, found = duck.answer(filled).to_arrow_table(), sparked.table(filled)
+        for name, question in iter_questions(duck):
+            expected, found = duck.answer(question).to_arrow_table(), sparked.table(question)
             assert found.column_names == expected.column_names, name
             assert cells(found, in_order=False) == cells(expected, in_order=False), name
             assert len(expected) > 0, name
