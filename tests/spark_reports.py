@@ -23,7 +23,7 @@ from pipeline.sandbox.world import World
 from tests.conftest import classify, connect, land
 
 SINCE, UNTIL = "2026-05-01", "2026-06-20"
-CONDITION = "processor_name IS NOT NULL AND file_type = 'pdf'"
+CONDITION = "processor_name IS NOT NULL AND file_type = 'PDF'"
 
 RATES = "date,usd\n2026-01-01,0.0125\n2026-06-11,0.013333333\n"
 
