@@ -137,8 +137,8 @@ def _list_functions(node: exp.Expr) -> exp.Expr:
 
 
 def _unnested(node: exp.Expr) -> exp.Expr:
-    """`unnest` of a struct, the one of a column that gets no name, gives its fields. Spark explodes one list a query: two side by
-    side are zipped.
+    """`unnest` of a struct, the one of a column that gets no name, gives its fields. Spark explodes one list a query:
+    two side by side are zipped.
     """
     if not isinstance(node, exp.Select):
         return node
