@@ -38,7 +38,7 @@ def spark_cluster(folder: Path, **environment: str) -> Iterator[SparkSession]:
     """Start a driver and two executors, with so much more of an environment; logs and all go to a folder."""
     from pyspark.sql import SparkSession
 
-    known = {"PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable, "SPARK_WORKER_DIR": str(folder / "work")}
+    known = {"PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable}
     for name, value in {**known, **environment}.items():
         os.environ[name] = value
     options = {
@@ -69,8 +69,18 @@ def spark_cluster(folder: Path, **environment: str) -> Iterator[SparkSession]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of pyspark's own: of pandas 3, and of sockets that it leaves to be collected
         session = builder.getOrCreate()
+    logs = executors_folder(session)
     try:
         session.sparkContext.setLogLevel("WARN")
         yield session
     finally:
         session.stop()
+        shutil.rmtree(logs, ignore_errors=True)
+
+
+def executors_folder(spark: SparkSession) -> Path:
+    """Return where this Spark's executors have their logs: it is no option of a cluster on one machine."""
+    import pyspark
+
+    home = Path(os.environ.get("SPARK_HOME") or next(iter(pyspark.__path__)))
+    return home / "work" / spark.sparkContext.applicationId

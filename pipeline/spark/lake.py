@@ -135,7 +135,7 @@ class SparkLake(Reports[DataFrame]):
         self._create_view("loads", self.files.read_loads().cast(LOADS_SCHEMA))
         self._create_view("dead_letters", self.files.read_dead_letters().cast(DEAD_LETTERS_SCHEMA))
         for name in _VIEWS:
-            self._session.sql(f"CREATE OR REPLACE TEMPORARY VIEW {name} AS {spark_sql(read_sql(name))}")
+            self._session.sql(spark_sql(read_sql(name))).createOrReplaceTempView(name)
             if name == _HELD:
                 self._session.catalog.cacheTable(name)
         self._seen = seen
