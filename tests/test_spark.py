@@ -44,6 +44,12 @@ KEY = "sk_canary_4vT7qY5wZXj8mK2pL9nR"
 """The sandbox's key in all these tests: in the executors' environment, and to be found nowhere else."""
 
 
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("EXTEND_")]:
+        monkeypatch.delenv(name)
+
+
 @pytest.fixture(scope="session")
 def cluster_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("spark")
@@ -52,13 +58,9 @@ def cluster_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def spark(cluster_folder: Path) -> Iterator[SparkSession]:
     needs_java()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("EXTEND_")]:
-            patch.delenv(name)
-        with spark_cluster(cluster_folder, EXTEND_API_KEY=KEY) as session:
-            patch.delenv("EXTEND_API_KEY")  # the executors have it, the driver's Python needs none
-            pipeline.spark.register(session)
-            yield session
+    with spark_cluster(cluster_folder, EXTEND_API_KEY=KEY) as session:
+        pipeline.spark.register(session)
+        yield session
 
 
 @pytest.fixture(scope="session")
