@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from datetime import date
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from pipeline.answers import Reports
+from pipeline.catalog import Lake
+from pipeline.fetch import fetch_runs
 from pipeline.kinds import FINISHED
+from pipeline.lake import LakeFiles
 from pipeline.reports import read_sql
 from pipeline.reports.credit_questions import unknown_question
 from pipeline.reports.questions import Question, Window, ask_runs
+from pipeline.sandbox.server import serve
+from pipeline.sandbox.world import World
+from tests.conftest import classify, connect, land
 
 SINCE, UNTIL = "2026-05-01", "2026-06-20"
-CONDITION = "processor_name IS NOT NULL AND file_type = 'pdf'"
+CONDITION = "processor_name IS NOT NULL AND file_type = 'PDF'"
+
+RATES = "date,usd\n2026-01-01,0.0125\n2026-06-11,0.013333333\n"
 
 ASKED: dict[str, list[dict[str, Any]]] = {
     "credits": [
@@ -92,6 +105,57 @@ NOT_ASKED: dict[str, str] = {
 def iter_calls() -> list[tuple[str, dict[str, Any]]]:
     """Return every call of a report's method."""
     return [(name, given) for name, calls in ASKED.items() for given in calls]
+
+
+def cells(table: pa.Table, *, in_order: bool) -> list[tuple[Any, ...]]:
+    rows = [tuple(plain(value) for value in row.values()) for row in table.to_pylist()]
+    return rows if in_order else sorted(rows, key=repr)
+
+
+def plain(value: Any) -> Any:
+    """Return a value with decimals as numbers alone: 1.50 and 1.500000 are the same."""
+    if isinstance(value, Decimal):
+        return value.normalize()
+    if isinstance(value, dict):
+        return {name: plain(each) for name, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list) else value
+
+
+def iter_questions(duck: Lake) -> Iterator[tuple[str, Question]]:
+    """Yield the questions that no method puts, filled in."""
+    found = duck.sql("SELECT run_id FROM runs ORDER BY md5(run_id) LIMIT 60").fetchall()
+    asked_for = {"run_ids": [run_id for (run_id,) in found]}
+    for name, question in QUESTIONS.items():
+        yield name, Question(question.query, {**question.params, **(asked_for if "run_ids" in question.params else {})})
+
+
+def fill_lake(folder: Path, world: World) -> None:
+    """Fill a lake with all kinds of run, some gone, some as summaries alone, and texts that are odd."""
+    workspace = world.workspaces[0]
+    with serve(world) as server:
+        run_ids = [run_id for run_id in world.run_ids(workspace) if not run_id.startswith("vr_")]
+        gone = world.deleted_ids(workspace)[:2]
+        fetch_runs([*run_ids, *gone], lake=folder, qps=5000, connection=connect(server))
+    odd = {
+        "updatedAt": "2026-06-12T09:31:00.123457Z",
+        "createdAt": "2026-06-12T09:30:00Z",
+        "status": "FAILED",
+        "failureReason": "ODD",
+        "metadata": {"team": "ünïcode", 'it\'s a/b~c."d"': "x", "n": 1.5},
+        "usage": {"credits": 0.333333},
+    }
+    messages = [
+        "Datei Ünter.pdf: Seite 3 of 17 failed", "naïve-scan.PDF and ſcan.pdf, run exr_9aBc",
+        "größe 12,5.3 bei 'Kopf' x",
+        "id 0123456789abcdef0 in “quoted” and `ticks` \\ $1 <b>", "", "line\none 7\ttab é1 1é K.pdf",
+    ]  # fmt: skip
+    land(
+        LakeFiles(folder),
+        *(classify(f"clr_odd{number}", **odd, failureMessage=text) for number, text in enumerate(messages)),
+        classify("clr_summary", createdAt="2026-06-12T23:59:59.999999Z", usage={"credits": 1}),
+        is_detail=False,
+        fetched_at=datetime(2026, 6, 13, tzinfo=UTC),
+    )
 
 
 def call(lake: Reports[Any], name: str, given: dict[str, Any]) -> Any:

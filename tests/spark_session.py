@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 
@@ -35,12 +36,11 @@ def needs_java() -> None:
 
 @contextmanager
 def spark_cluster(folder: Path, **environment: str) -> Iterator[SparkSession]:
-    """Start a driver and two executors, with so much more of an environment; logs and all go to a folder."""
+    """Start a driver and two executors, with so much more of an environment, which they alone have; events and what
+    they keep go to a folder.
+    """
     from pyspark.sql import SparkSession
 
-    known = {"PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable, "SPARK_WORKER_DIR": str(folder / "work")}
-    for name, value in {**known, **environment}.items():
-        os.environ[name] = value
     options = {
         "spark.app.name": "tests",
         "spark.ui.enabled": "false",
@@ -66,11 +66,23 @@ def spark_cluster(folder: Path, **environment: str) -> Iterator[SparkSession]:
     builder = SparkSession.builder.master(f"local-cluster[{EXECUTORS},1,1024]")
     for name, value in options.items():
         builder = builder.config(name, value)
-    with warnings.catch_warnings():
+    known = {name: value for name, value in os.environ.items() if not name.startswith("EXTEND_")}
+    known |= {"PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable, **environment}
+    with warnings.catch_warnings(), mock.patch.dict(os.environ, known, clear=True):
         warnings.simplefilter("ignore")  # of pyspark's own: of pandas 3, and of sockets that it leaves to be collected
         session = builder.getOrCreate()
+    logs = executors_folder(session)
     try:
         session.sparkContext.setLogLevel("WARN")
         yield session
     finally:
         session.stop()
+        shutil.rmtree(logs, ignore_errors=True)
+
+
+def executors_folder(spark: SparkSession) -> Path:
+    """Return where this Spark's executors have their logs: it is no option of a cluster on one machine."""
+    import pyspark
+
+    home = Path(os.environ.get("SPARK_HOME") or next(iter(pyspark.__path__)))
+    return home / "work" / spark.sparkContext.applicationId

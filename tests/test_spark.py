@@ -4,7 +4,6 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,8 @@ from pipeline.sandbox.server import SandboxServer, serve
 from pipeline.sandbox.world import World
 from pipeline.schema import RUN_COLUMNS
 from tests.conftest import classify, connect, land
-from tests.spark_reports import QUESTIONS, call, iter_calls
-from tests.spark_session import needs_java, spark_cluster
+from tests.spark_reports import RATES, call, cells, fill_lake, iter_calls, iter_questions
+from tests.spark_session import executors_folder, needs_java, spark_cluster
 from tests.worlds import make_squeezed_world
 
 pytest.importorskip("pyspark", reason="the extra `spark` is not installed")
@@ -31,7 +30,6 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 import pipeline.spark
-from pipeline.reports.questions import Question
 from pipeline.spark.asking import ROWS_SCHEMA
 from pipeline.spark.reading import spark_schema
 
@@ -46,6 +44,12 @@ KEY = "sk_canary_4vT7qY5wZXj8mK2pL9nR"
 """The sandbox's key in all these tests: in the executors' environment, and to be found nowhere else."""
 
 
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("EXTEND_")]:
+        monkeypatch.delenv(name)
+
+
 @pytest.fixture(scope="session")
 def cluster_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("spark")
@@ -54,13 +58,9 @@ def cluster_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def spark(cluster_folder: Path) -> Iterator[SparkSession]:
     needs_java()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("EXTEND_")]:
-            patch.delenv(name)
-        with spark_cluster(cluster_folder, EXTEND_API_KEY=KEY) as session:
-            patch.delenv("EXTEND_API_KEY")  # the executors have it, the driver's Python needs none
-            pipeline.spark.register(session)
-            yield session
+    with spark_cluster(cluster_folder, EXTEND_API_KEY=KEY) as session:
+        pipeline.spark.register(session)
+        yield session
 
 
 @pytest.fixture(scope="session")
@@ -224,53 +224,16 @@ def test_of_a_job_that_is_stopped_what_had_arrived_lands(spark: SparkSession, fe
 
 @pytest.fixture(scope="session")
 def asked_lake(few_days: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lake with all kinds of run, some as summaries, some gone, some that did not come, and texts that are odd."""
     folder = tmp_path_factory.mktemp("asked") / "lake"
-    with serve(few_days) as server:
-        run_ids = [*known_ids(few_days), *few_days.deleted_ids(few_days.workspaces[0])[:2]]
-        fetch_runs(run_ids, lake=folder, qps=5000, connection=connect(server))
-    odd = {
-        "updatedAt": "2026-06-12T09:31:00.123457Z",
-        "createdAt": "2026-06-12T09:30:00Z",
-        "status": "FAILED",
-        "failureReason": "ODD",
-        "metadata": {"team": "ünïcode", 'it\'s a/b~c."d"': "x", "n": 1.5},
-        "usage": {"credits": 0.333333},
-    }
-    messages = [
-        "Datei Ünter.pdf: Seite 3 of 17 failed", "naïve-scan.PDF and ſcan.pdf, run exr_9aBc",
-        "größe 12,5.3 bei 'Kopf' x",
-        "id 0123456789abcdef0 in “quoted” and `ticks` \\ $1 <b>", "", "line\none 7\ttab é1 1é K.pdf",
-    ]  # fmt: skip
-    land(
-        LakeFiles(folder),
-        *(classify(f"clr_odd{number}", **odd, failureMessage=text) for number, text in enumerate(messages)),
-        classify("clr_summary", createdAt="2026-06-12T23:59:59.999999Z", usage={"credits": 1}),
-        is_detail=False,
-        fetched_at=datetime(2026, 6, 13, tzinfo=UTC),
-    )
+    fill_lake(folder, few_days)
     return folder
-
-
-def cells(table: pa.Table, *, in_order: bool) -> list[tuple[Any, ...]]:
-    rows = [tuple(plain(value) for value in row.values()) for row in table.to_pylist()]
-    return rows if in_order else sorted(rows, key=repr)
-
-
-def plain(value: Any) -> Any:
-    """Return a value with decimals as numbers alone: 1.50 and 1.500000 are the same."""
-    if isinstance(value, Decimal):
-        return value.normalize()
-    if isinstance(value, dict):
-        return {name: plain(each) for name, each in value.items()}
-    return [plain(each) for each in value] if isinstance(value, list) else value
 
 
 def test_every_report_comes_to_the_same_on_both_engines_to_the_last_digit(
     spark: SparkSession, asked_lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("rates.csv").write_text("date,usd\n2026-01-01,0.0125\n2026-06-11,0.013333333\n")
+    Path("rates.csv").write_text(RATES)
     with Lake(asked_lake) as duck:
         sparked = pipeline.spark.SparkLake(spark, asked_lake)
         rows = 0
@@ -281,12 +244,8 @@ def test_every_report_comes_to_the_same_on_both_engines_to_the_last_digit(
             rows += len(expected)
         assert rows > 400
         assert sparked.forecast() == duck.forecast() is not None
-        some = [run_id for (run_id,) in duck.sql("SELECT run_id FROM runs ORDER BY hash(run_id) LIMIT 60").fetchall()]
-        for name, question in QUESTIONS.items():
-            filled = Question(
-                question.query, {**question.params, **({"run_ids": some} if "run_ids" in question.params else {})}
-            )
-            expected, found = duck.answer(filled).to_arrow_table(), sparked.table(filled)
+        for name, question in iter_questions(duck):
+            expected, found = duck.answer(question).to_arrow_table(), sparked.table(question)
             assert found.column_names == expected.column_names, name
             assert cells(found, in_order=False) == cells(expected, in_order=False), name
             assert len(expected) > 0, name
@@ -295,7 +254,7 @@ def test_every_report_comes_to_the_same_on_both_engines_to_the_last_digit(
 def test_sparks_own_reader_reads_the_days_files_as_they_are(spark: SparkSession, asked_lake: Path) -> None:
     frame = spark.read.parquet(str(asked_lake / "runs"))
     types = dict(frame.dtypes)
-    assert (types["credits"], types["created_at"], types["day"]) == ("decimal(18,6)", "timestamp", "string")
+    assert (types["credits"], types["created_at"]) == ("decimal(18,6)", "timestamp")
     assert types["breakdown"].startswith("array<struct<object:string,id:string,credits:decimal(18,6),charges:array<")
     expected = [row["run_id"] for row in stored_rows(asked_lake)]
     assert sorted(row["run_id"] for row in frame.select("run_id").collect()) == expected
@@ -340,8 +299,9 @@ def test_the_key_stands_in_no_plan_no_log_no_event_and_no_error(
         spark.read.format("extend_runs").option("ids", run_ids[0]).option("api_key", "sk_typed").load()
     assert "sk_typed" not in str(caught.value)
     told += [str(caught.value), *capfd.readouterr()]
-    files = [path for folder in (cluster_folder, tmp_path) for path in folder.rglob("*") if path.is_file()]
-    assert any(path.parent.parent.parent.name == "work" for path in files)
+    folders = (cluster_folder, executors_folder(spark), tmp_path)
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    assert {"stdout", "stderr"} <= {path.name for path in files}
     assert any("events" in path.parts for path in files)
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
     assert not [text for text in told if KEY in text]

@@ -28,6 +28,10 @@ FILES = sorted(path.stem for path in (PACKAGE / "reports").glob("*.sql"))
         ("SELECT unnest(xs) AS x FROM t", "SELECT EXPLODE(xs) AS x FROM t"),
         ("SELECT a, unnest(place) FROM t", "SELECT a, place.* FROM t"),
         (
+            "SELECT a FROM t WHERE a IN (SELECT unnest($listed))",
+            "SELECT a FROM t WHERE a IN (SELECT EXPLODE(:listed))",
+        ),
+        (
             "SELECT a, unnest(xs) AS x, b, unnest(ys) AS y FROM t",
             "SELECT a, INLINE(ARRAYS_ZIP(xs, ys)) AS (x, y), b FROM t",
         ),
@@ -47,6 +51,10 @@ FILES = sorted(path.stem for path in (PACKAGE / "reports").glob("*.sql"))
             "SELECT CAST(c AS DECIMAL(27, 6)) * CAST(r AS DECIMAL(10, 9)) FROM t",
         ),
         ("SELECT a FROM t ORDER BY a, b DESC", "SELECT a FROM t ORDER BY a NULLS LAST, b DESC"),
+        (
+            "SELECT regexp_replace(regexp_replace(m, 'a', 'b', 'gi'), 'c', 'd', 'g') FROM t",
+            "SELECT REGEXP_REPLACE(REGEXP_REPLACE(m, '(?iu)a', 'b'), 'c', 'd') FROM t",
+        ),
         (
             r"SELECT regexp_replace(m, '\bx', '<n>', 'gi') FROM t",
             r"SELECT REGEXP_REPLACE(m, '(?iu)(?:(?<=\\w)(?!\\w)|(?<!\\w)(?=\\w))x', '<n>') FROM t",

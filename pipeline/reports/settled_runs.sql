@@ -4,7 +4,12 @@ SELECT *
 FROM stored_runs
 WHERE run_id NOT IN (SELECT run_id FROM moving_runs)
 UNION ALL
-SELECT *
-FROM stored_runs
-WHERE run_id IN (SELECT run_id FROM moving_runs)
-QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY load_id DESC, created_at NULLS LAST) = 1
+SELECT * EXCLUDE (turn)
+FROM (
+    SELECT
+        *,
+        row_number() OVER (PARTITION BY run_id ORDER BY load_id DESC, created_at NULLS LAST) AS turn
+    FROM stored_runs
+    WHERE run_id IN (SELECT run_id FROM moving_runs)
+)
+WHERE turn = 1

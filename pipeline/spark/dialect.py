@@ -30,10 +30,23 @@ def spark_sql(query: str) -> str:
         tree = sqlglot.parse_one(query, read="duckdb")
         _expand_dimensions(tree)
         for rewrite in _REWRITES:
-            tree = tree.transform(rewrite)
+            tree = _rewritten(tree, rewrite)
         return tree.sql(dialect="spark", comments=False)
     except sqlglot.errors.SqlglotError as error:
         raise UsageError(f"the query cannot be put into Spark's SQL: {' '.join(str(error).split())[:300]}") from error
+
+
+def _rewritten(tree: exp.Expr, rewrite: Callable[[exp.Expr], exp.Expr]) -> exp.Expr:
+    """Return a query with each node rewritten, what is within it first. (sqlglot's own `transform` does not look into
+    what it has put in a node's place, and leaves what is nested there as it is.)
+    """
+    for node in reversed(list(tree.walk())):
+        other = rewrite(node)
+        if node is tree:
+            tree = other
+        elif other is not node:
+            node.replace(other)
+    return tree
 
 
 def _expand_dimensions(tree: exp.Expr) -> None:
@@ -131,15 +144,15 @@ def _list_functions(node: exp.Expr) -> exp.Expr:
 
 
 def _unnested(node: exp.Expr) -> exp.Expr:
-    """`unnest` of a struct, the one that gets no name, gives its fields. Spark explodes one list a query: two side by
-    side are zipped.
+    """`unnest` of a struct, the one of a column that gets no name, gives its fields. Spark explodes one list a query:
+    two side by side are zipped.
     """
     if not isinstance(node, exp.Select):
         return node
     lists = [each for each in node.expressions if isinstance(each, exp.Alias) and isinstance(each.this, exp.Explode)]
     expressions: list[exp.Expr] = []
     for each in node.expressions:
-        if isinstance(each, exp.Explode):
+        if isinstance(each, exp.Explode) and isinstance(each.this, exp.Column):
             expressions.append(exp.Column(this=exp.Star(), table=exp.to_identifier(each.this.name)))
         elif len(lists) < 2 or each not in lists:
             expressions.append(each)
@@ -161,7 +174,7 @@ def _filtered_window(node: exp.Expr) -> exp.Expr:
 
 
 def _percentile(node: exp.Expr) -> exp.Expr:
-    """`quantile_cont` goes between two values on a straight line, as Spark's `percentile` does."""
+    """`quantile_cont` goes between two values on a straight line; so does `percentile`, but for the last bit."""
     if isinstance(node, exp.PercentileCont) and node.expression is not None:
         return exp.Anonymous(this="PERCENTILE", expressions=[node.this, node.expression])
     return node

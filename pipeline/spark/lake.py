@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,7 @@ class SparkLake(Reports[DataFrame]):
         self._create_view("loads", self.files.read_loads().cast(LOADS_SCHEMA))
         self._create_view("dead_letters", self.files.read_dead_letters().cast(DEAD_LETTERS_SCHEMA))
         for name in _VIEWS:
-            self._session.sql(f"CREATE OR REPLACE TEMPORARY VIEW {name} AS {spark_sql(read_sql(name))}")
+            self._session.sql(spark_sql(read_sql(name))).createOrReplaceTempView(name)
             if name == _HELD:
                 self._session.catalog.cacheTable(name)
         self._seen = seen
@@ -163,14 +164,17 @@ class SparkLake(Reports[DataFrame]):
 def spark_params(params: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of a question's parameters as the query in Spark's words needs them.
 
-    A key of the metadata is a JSON pointer for DuckDB; for Spark it is the key itself. Lists are made of literals: as
-    they are, Spark takes those of plain numbers and texts alone.
+    A key of the metadata is a JSON pointer for DuckDB; for Spark it is the key itself. Days, times and decimals go as
+    text, which the queries cast: PySpark takes no day before the year 1000, and no decimal in a list, which must be
+    made of literals.
     """
     return {name: _key(value) if name.startswith("key_") else _value(value) for name, value in params.items()}
 
 
 def _value(value: Any) -> Any:
-    return array(*map(lit, value)) if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return array(*(lit(_value(each)) for each in value))
+    return str(value) if isinstance(value, date | Decimal) else value  # a datetime is a date
 
 
 def _key(pointer: str) -> str:
