@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import traceback
 from collections import Counter
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from pipeline.bucket import lease
+from pipeline.checks.lake import check_lake
 from pipeline.errors import LakeConflictError, LakeLockedError, StoreError
 from pipeline.lake import LakeFiles
 from pipeline.loads import Load, recover
@@ -102,6 +104,61 @@ def test_a_write_between_anothers_read_and_put_is_merged_with_and_not_lost(
     letters = open_lake(bucket.url).read_dead_letters()["run_id"].to_pylist()
     assert set(letters) == {run_id.replace("clr_", "clr_gone") for run_id in expected}
     assert set(open_lake(bucket.url).read_loads()["state"].to_pylist()) == {"complete"}
+
+
+@pytest.mark.long
+def test_a_write_at_each_put_of_another_machine_loses_nothing_and_leaves_a_whole_lake(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs land, move from day to day and stay away, on both machines; the second comes in before each put in turn."""
+    machines = {each: on_machine(bucket, each) for each in ("a", "b")}
+    expected: set[str] = set()
+    places: set[str] = set()
+
+    def land_on(machine: str, number: int) -> None:
+        at = NOON + timedelta(hours=number)
+        load = Load(machines[machine], command="load", source="test")
+        for run_id, created in (
+            (f"clr_{machine}{number}", None),
+            (f"clr_{machine}{number - 1}", "2026-11-02T09:30:00Z"),
+        ):
+            body = json.dumps(classify(run_id, createdAt=created)).encode()
+            load.take_run(run_id, body, fetched_at=at, is_detail=True, workspace_id=None)
+            expected.add(run_id)
+        load.take_failure(missing(f"clr_gone{machine}{number}"), workspace_id=None)
+        load.finish()
+
+    def take_over(number: int) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(lease.Lease, "_other", lambda _lease, _found: None)
+            land_on("b", number)
+
+    reached = True
+    number = 0
+    while reached:
+        number += 1
+        reached = False
+        puts = 0
+
+        def plan(asked: Asked, number: int = number) -> None:
+            nonlocal puts, reached
+            if asked.method == "PUT" and not reached:
+                puts += 1
+                if puts == number:
+                    reached = True
+                    places.add(asked.name.partition("/")[0])
+                    take_over(number)
+
+        bucket.proxy.plan = plan  # type: ignore[assignment]
+        land_on("a", number)
+        bucket.proxy.plan = lambda _asked: None
+        expect(bucket, expected)
+    assert {"runs", "loads", "raw", "loading", "moving.json", "dead_letters.parquet", ".turn"} <= places
+    with bucket.on("reader"):
+        lake = open_lake(bucket.url)
+        assert [each for each in check_lake(lake).findings if each.state == "broken"] == []
+    assert len(lake.read_dead_letters()) == 2 * number - 1
+    assert set(lake.read_loads()["state"].to_pylist()) == {"complete"}
 
 
 def missing(run_id: str) -> Any:
