@@ -70,7 +70,7 @@ def test_two_machines_that_write_at_once_lose_no_row_of_each_other(bucket: Bucke
     assert len(open_lake(bucket.url).read_loads()) == 2 * ROUNDS
 
 
-@pytest.mark.parametrize("name", ["runs/day=2026-11-02", "loads/", "dead_letters"])
+@pytest.mark.parametrize("name", ["runs/day=2026-11-02", "loads/"])
 def test_a_write_between_anothers_read_and_put_is_merged_with_and_not_lost(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -188,7 +188,7 @@ def test_a_put_whose_answer_is_lost_counts_as_the_writers_own(bucket: Bucket) ->
     assert open_lake(bucket.url).read_dead_letters()["run_id"].to_pylist() == ["clr_2"]
 
 
-@pytest.mark.parametrize("status", [409, 500, 503])
+@pytest.mark.parametrize("status", [409, 500])
 def test_what_passes_by_itself_is_tried_again(bucket: Bucket, status: int) -> None:
     lake, failed = on_machine(bucket, "a"), Counter[str]()
 
