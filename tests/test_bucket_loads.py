@@ -78,7 +78,7 @@ def test_what_a_load_received_reaches_the_bucket_while_it_runs_and_lands_once_it
     until(lambda: any(logs.list_loading(load.lake.mirror.store)[0].parts))  # type: ignore[union-attr]
     take(load, "clr_2", "clr_3")
     size = load._writer.safe_bytes
-    until(lambda: logs.list_loading(load.lake.mirror.store)[0].size == size)  # type: ignore[union-attr]
+    until(lambda: logs.list_loading(load.lake.mirror.store)[0].end == size)  # type: ignore[union-attr]
     theirs = machine(bucket, "b")
     assert running_loads(theirs) == {load.result.load_id}
     assert recover(theirs) == 0  # it is at work
@@ -131,6 +131,27 @@ def test_a_machine_that_was_taken_for_dead_comes_back_with_more_and_nothing_is_l
         assert set(rows_of(bucket.url)) == {"clr_1", "clr_2"}
         (path,) = open_lake(bucket.url).fetch_logs()
         assert set(logged(path)) == {"clr_1", "clr_2"}
+
+
+def test_what_a_machine_sends_after_it_was_taken_for_dead_lands_though_it_vanishes_then(
+    bucket: Bucket, brief: None
+) -> None:
+    load = begin(machine(bucket, "a"), "clr_1")
+    load._shipping.ship(load._writer.safe_bytes)  # type: ignore[union-attr]
+    load._shipping._ended.set()  # type: ignore[union-attr]  # cut off from the bucket, and then not any more
+    load._shipping._thread.join()  # type: ignore[union-attr]
+    time.sleep(BRIEF_S + 2)
+    assert recover(machine(bucket, "b")) == 1
+    take(load, "clr_2", "clr_3")
+    load._shipping.ship(load._writer.safe_bytes)  # type: ignore[union-attr]
+    vanish(load)
+    time.sleep(BRIEF_S + 2)
+    assert recover(machine(bucket, "c")) == 1
+    with bucket.on("d"):
+        assert set(rows_of(bucket.url)) == {"clr_1", "clr_2", "clr_3"}
+        (path,) = open_lake(bucket.url).fetch_logs()
+        assert set(logged(path)) == {"clr_1", "clr_2", "clr_3"}
+    assert not [name for name in bucket.names() if name.startswith("loading/")]
 
 
 def test_a_log_that_was_edited_elsewhere_is_not_replaced_by_the_one_that_comes_back(
