@@ -15,10 +15,11 @@ from typing import Any
 import obstore
 import pytest
 
-from pipeline.bucket import store
+from pipeline.bucket import pulling, store
 from pipeline.catalog import Lake
 from pipeline.errors import UsageError
 from pipeline.lake import LakeFiles
+from pipeline.loads import recover
 from pipeline.opening import open_lake
 from pipeline.sandbox.model import CHARGES_FROM, FIRST_DAY
 from pipeline.sandbox.server import SandboxServer, serve
@@ -160,7 +161,8 @@ def test_a_report_on_a_window_downloads_the_files_of_its_days_alone_and_says_the
     for number, (report, first, count) in enumerate(
         [("failures", 5, 1 + 8), ("latency", 5, 1 + 8), ("failures", 12, 2)]
     ):
-        window = ["--since", f"2026-10-{first:02d}", *(["--until", "2026-10-09"] if first == 5 else [])]
+        where = ["--where", "status <> 'CANCELLED'"] if number == 1 else []
+        window = [*where, "--since", f"2026-10-{first:02d}", *(["--until", "2026-10-09"] if first == 5 else [])]
         arguments = ["report", report, *window, "--format", "csv"]
         team.bucket.proxy.asked.clear()
         told = team.run(*arguments, machine=f"fresh{number}")
@@ -171,6 +173,23 @@ def test_a_report_on_a_window_downloads_the_files_of_its_days_alone_and_says_the
             team.run_beside("report", report, "--format", "csv")
         )
         assert team.bucket.proxy.count("GET", "runs/") == len(days) + 1
+
+
+def test_what_else_stands_in_the_bucket_is_left_alone_and_reaches_no_other_folder(bucket: Bucket) -> None:
+    lake = open_lake(bucket.url)
+    land(lake, classify("clr_1"))
+    others = (".bashrc", "runs/.x.parquet", "notes.txt", "other/lake.json", "loading/odd/000000", "loading/odd")
+    for name in others:
+        obstore.put(bucket.store(), name, b"x")
+    for escaping in ("../evil.json", "/etc/evil.json", "runs/../../../evil.json"):
+        assert not pulling._is_of_lake(escaping)
+    with bucket.on("b"):
+        assert set(rows_of(bucket.url)) == {"clr_1"}
+        theirs = open_lake(bucket.url)
+        recover(theirs)
+        here = {path.relative_to(theirs.folder).as_posix() for path in theirs.folder.rglob("*") if path.is_file()}
+    assert not here & set(others)
+    assert set(others) <= set(bucket.names())
 
 
 def test_a_listing_passes_over_raw_logs_however_many_there_are(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,3 +260,15 @@ def test_a_lake_in_a_folder_imports_nothing_of_it(tmp_path: Path, served: Sandbo
         cwd=tmp_path, env=environment_of(PIPELINE_LAKE="lake"), capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert ran.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_store_that_cannot_be_reached_ends_the_command_and_the_message_says_so(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = environment_of(team.server, **{**team.bucket.environment(), "AWS_ENDPOINT_URL": "http://127.0.0.1:9"})
+    done = run_here("sync", "--lake", "s3://lake/x", folder=team.folder, environment=environment)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "pipeline: s3://lake/x: listing: the store does not answer, or not as it should (it cannot be reached); check "
+        "the bucket, the network and the credentials, and try again\n"
+    )

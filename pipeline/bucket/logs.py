@@ -11,6 +11,7 @@ send each byte twice, once as they are and once in the whole.
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 from collections import defaultdict
@@ -27,6 +28,7 @@ SHIP_EVERY_S = 10.0
 """What was taken reaches the bucket within about this time."""
 FOLDER = "loading"
 _ALIVE = "alive-"
+_LOAD_ID = re.compile(r"[0-9TZ]{19}-[0-9a-f]{6}")
 _PART_BYTES = 32 << 20
 
 
@@ -64,7 +66,9 @@ def list_loading(store: Store) -> list[Loading]:
     """Return the loads that have not ended, or whose parts are still there, the oldest first."""
     found: dict[str, Loading] = defaultdict(lambda: Loading(""))
     for entry in store.list_below(FOLDER):
-        _, load_id, last = entry.name.split("/", 2)
+        load_id, _, last = entry.name.removeprefix(f"{FOLDER}/").partition("/")
+        if not _LOAD_ID.fullmatch(load_id):
+            continue
         loading = found[load_id]
         loading.load_id = load_id
         if last.isdigit():

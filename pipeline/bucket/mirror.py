@@ -28,7 +28,7 @@ from pipeline.bucket import lease, logs
 from pipeline.bucket.address import Address, cache_folder, read_address
 from pipeline.bucket.lease import Lease
 from pipeline.bucket.probe import has_conditions
-from pipeline.bucket.pulling import RAW, TRIES, Came, Copy, is_hidden
+from pipeline.bucket.pulling import RAW, SET_ASIDE, TRIES, Came, Copy, is_hidden
 from pipeline.bucket.store import Tag
 from pipeline.errors import LakeConflictError, LakeLockedError
 
@@ -36,7 +36,6 @@ Tell = Callable[[str], None]
 
 _NOT_SHARED = ("ledger/",)
 _TURN = ".turn"
-_SET_ASIDE = ".damaged-"
 _LOGS_KEPT_S = 86_400.0
 """So long raw logs stay here that came for a command: longer than any that reads them."""
 _CONDITIONAL_BYTES = 256 << 20
@@ -143,7 +142,7 @@ class Mirror(Copy):
     def remove(self, path: Path) -> None:
         """Remove a file, from the bucket first."""
         name = self.name_of(path)
-        if name.startswith(RAW) or _SET_ASIDE in name:
+        if name.startswith(RAW) or SET_ASIDE in name:
             # Named once and never again, so nobody else's can be meant.
             self.store.delete([name])
             self.settle(path.name.removesuffix(raw.SUFFIX))
