@@ -17,6 +17,7 @@ need none.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import stat
 import time
@@ -297,8 +298,12 @@ class LakeFiles(Turns):
     def fetch_unlanded(self) -> None:
         """Bring here, from a bucket, the logs of loads that died on whichever machine."""
         if self.mirror is not None:
-            rows = self.read_loads().select(["load_id", "state"]).to_pylist()
-            ended = {row["load_id"] for row in rows if row["state"] != "running"}
+            rows = self.read_loads().select(["load_id", "state", "raw_file", "raw_bytes"]).to_pylist()
+            ended = {
+                row["load_id"]: math.inf if row["raw_file"] is None else row["raw_bytes"] or 0
+                for row in rows
+                if row["state"] != "running"
+            }
             self.mirror.fetch_unlanded(self.raw_folder, ended)
 
     def unlanded_logs(self) -> list[UnlandedLog]:

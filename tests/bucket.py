@@ -6,6 +6,7 @@ import http.client
 import logging
 import os
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -65,6 +66,15 @@ class Proxy:
     def count(self, method: str, *starts: str) -> int:
         """Return how many requests there were for objects whose names begin so."""
         return sum(each.method == method and each.name.startswith(starts or "") for each in list(self.asked))
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of clients that were killed."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -151,8 +161,7 @@ def serving_proxy(upstream: str, prefix: str) -> Iterator[Proxy]:
     """Serve a proxy in front of it."""
     proxy = Proxy(upstream, prefix)
     handler = type("Handler", (_Handler,), {"proxy": proxy})
-    server = ThreadingHTTPServer((HOST, 0), handler)
-    server.daemon_threads = True
+    server = _Server((HOST, 0), handler)
     proxy.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

@@ -125,8 +125,10 @@ def moto() -> Iterator[str]:
 @pytest.fixture
 def bucket(moto: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     """An empty bucket, and an environment that leads to it."""
+    from pipeline.bucket import store
     from tests.bucket import making_bucket
 
+    monkeypatch.setattr(store, "_RETRIES", 3)  # else a store that is down on purpose is asked for a quarter of a minute
     with making_bucket(moto, tmp_path) as made:
         for name, value in made.environment().items():
             monkeypatch.setenv(name, value)

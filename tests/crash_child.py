@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import cli, deletion, durable, landing, ledger, loads, raw, replay, session, staging, sync_state
-from pipeline.bucket import lease, logs, mirror, store
+from pipeline.bucket import index, lease, logs, mirror, pulling, store
 from pipeline.checks import repair
 from pipeline.lake import LakeFiles
 
@@ -68,8 +68,8 @@ PLACES: dict[str, tuple[Any, str]] = {
     "delete objects": (store.Store, "delete"),
     "take a turn": (lease.Lease, "take"),
     "give a turn back": (lease.Lease, "give_back"),
-    "pull": (mirror.Mirror, "_apply"),
-    "note an object": (mirror.Index, "note"),
+    "pull": (pulling.Copy, "apply"),
+    "note an object": (index.Index, "note"),
     "send a part of a log": (logs.Shipping, "ship"),
     "publish a log": (mirror.Mirror, "publish"),
     "remove a log's parts": (mirror.Mirror, "settle"),

@@ -15,10 +15,11 @@ from typing import Any
 import obstore
 import pytest
 
-from pipeline.bucket import store
+from pipeline.bucket import pulling, store
 from pipeline.catalog import Lake
 from pipeline.errors import UsageError
 from pipeline.lake import LakeFiles
+from pipeline.loads import recover
 from pipeline.opening import open_lake
 from pipeline.sandbox.model import CHARGES_FROM, FIRST_DAY
 from pipeline.sandbox.server import SandboxServer, serve
@@ -96,39 +97,52 @@ SAME = "SELECT * EXCLUDE (fetched_at, load_id, deleted_at), deleted_at IS NULL F
 LETTERS = "SELECT run_id, reason FROM dead_letters ORDER BY run_id"
 
 
-def test_every_command_gives_over_a_bucket_from_changing_machines_what_it_gives_over_a_folder(
-    team: Team,
+FAST = ("--qps", "10000", "--quiet")
+SHORT = [
+    ("a", 3, "fetch", "--from", "ids.txt", *FAST),
+    ("b", 0, "load", "saved.json", "--quiet"),
+    ("c", 0, "report", "credits", "--format", "csv"),
+    ("d", 0, "rebuild", "--quiet"),
+    ("e", 0, "forget", "{forgotten}", "--json"),
+    ("c", 0, "sql", SAME, "--format", "json"),
+]
+LONG = [
+    *SHORT[:2],
+    ("a", 3, "retry", *FAST),
+    ("c", 0, "sync", *FAST, "--since", f"{CHARGES_FROM}"),
+    ("b", 0, "sync", *FAST),
+    ("reader", 0, "sql", SAME, "--format", "json"),
+    *SHORT[2:],
+    ("e", 0, "prune", "--older-than", "{days}d", "--json"),
+    ("reader", 0, "sql", SAME, "--format", "json"),
+    ("reader", 0, "sql", LETTERS),
+    ("f", 0, "report", "failures", "--format", "csv"),
+]
+
+
+@pytest.mark.parametrize(
+    ("ids", "story"), [pytest.param(15, SHORT), pytest.param(40, LONG, marks=pytest.mark.long)], ids=["short", "long"]
+)
+def test_commands_give_over_a_bucket_from_changing_machines_what_they_give_over_a_folder(
+    team: Team, ids: int, story: list[tuple[str, int, str]]
 ) -> None:
     world = team.server.world
     space = world.workspaces[0]
-    ids = [run_id for run_id in world.run_ids(space) if not run_id.startswith("vr_")]
-    (team.folder / "ids.txt").write_text("\n".join([*ids[:40], "clr_000000000000000000000"]))
-    saved = [world.summary(run_id) for run_id in ids if world.run(run_id).kind.listed][-20:]
+    run_ids = [run_id for run_id in world.run_ids(space) if not run_id.startswith("vr_")]
+    (team.folder / "ids.txt").write_text("\n".join([*run_ids[:ids], "clr_000000000000000000000"]))
+    saved = [world.summary(run_id) for run_id in run_ids if world.run(run_id).kind.listed][-20:]
     (team.folder / "saved.json").write_text(json.dumps(saved))
-    first_day = min(world.run(run_id).day for run_id in ids)
+    first_day = min(world.run(run_id).day for run_id in run_ids)
     days = (datetime.now(UTC).date() - first_day).days - 1
-    for machine, code, *arguments in (
-        ("a", 3, "fetch", "--from", "ids.txt", "--qps", "10000", "--quiet"),
-        ("b", 0, "load", "saved.json", "--quiet"),
-        ("a", 3, "retry", "--qps", "10000", "--quiet"),
-        ("c", 0, "sync", "--qps", "10000", "--quiet", "--since", f"{CHARGES_FROM}"),
-        ("b", 0, "sync", "--qps", "10000", "--quiet"),
-        ("reader", 0, "sql", SAME, "--format", "json"),
-        ("reader", 0, "report", "credits", "--format", "csv"),
-        ("d", 0, "rebuild", "--quiet"),
-        ("a", 0, "forget", ids[0], ids[7], "--json"),
-        ("e", 0, "prune", "--older-than", f"{days}d", "--json"),
-        ("reader", 0, "sql", SAME, "--format", "json"),
-        ("reader", 0, "sql", LETTERS),
-        ("f", 0, "report", "failures", "--format", "csv"),
-    ):
-        told, beside = team.run(*arguments, machine=machine, code=code), team.run_beside(*arguments, code=code)
-        if machine in ("reader", "f"):
+    for machine, code, *arguments in story:
+        typed = [each.replace("{forgotten}", run_ids[7]).replace("{days}", f"{days}") for each in arguments]
+        told, beside = team.run(*typed, machine=machine, code=code), team.run_beside(*typed, code=code)
+        if typed[0] in ("sql", "report"):
             assert len(told.splitlines()) > 2
-            assert plain(told) == plain(beside), arguments
+            assert plain(told) == plain(beside), typed
     assert "found no broken promise" in team.run("check", machine="g")
     assert f"in {team.bucket.url}\n" in team.run("status", machine="g")
-    assert not [name for name in team.bucket.names() if name.startswith(("loading/", ".turn", ".probe/"))]
+    assert not [name for name in team.bucket.names() if name.startswith(("loading/", ".turn", ".probe/", ".clock/"))]
 
 
 def test_a_report_on_a_window_downloads_the_files_of_its_days_alone_and_says_the_same(team: Team) -> None:
@@ -147,7 +161,8 @@ def test_a_report_on_a_window_downloads_the_files_of_its_days_alone_and_says_the
     for number, (report, first, count) in enumerate(
         [("failures", 5, 1 + 8), ("latency", 5, 1 + 8), ("failures", 12, 2)]
     ):
-        window = ["--since", f"2026-10-{first:02d}", *(["--until", "2026-10-09"] if first == 5 else [])]
+        where = ["--where", "status <> 'CANCELLED'"] if number == 1 else []
+        window = [*where, "--since", f"2026-10-{first:02d}", *(["--until", "2026-10-09"] if first == 5 else [])]
         arguments = ["report", report, *window, "--format", "csv"]
         team.bucket.proxy.asked.clear()
         told = team.run(*arguments, machine=f"fresh{number}")
@@ -158,6 +173,23 @@ def test_a_report_on_a_window_downloads_the_files_of_its_days_alone_and_says_the
             team.run_beside("report", report, "--format", "csv")
         )
         assert team.bucket.proxy.count("GET", "runs/") == len(days) + 1
+
+
+def test_what_else_stands_in_the_bucket_is_left_alone_and_reaches_no_other_folder(bucket: Bucket) -> None:
+    lake = open_lake(bucket.url)
+    land(lake, classify("clr_1"))
+    others = (".bashrc", "runs/.x.parquet", "notes.txt", "other/lake.json", "loading/odd/000000", "loading/odd")
+    for name in others:
+        obstore.put(bucket.store(), name, b"x")
+    for escaping in ("../evil.json", "/etc/evil.json", "runs/../../../evil.json"):
+        assert not pulling._is_of_lake(escaping)
+    with bucket.on("b"):
+        assert set(rows_of(bucket.url)) == {"clr_1"}
+        theirs = open_lake(bucket.url)
+        recover(theirs)
+        here = {path.relative_to(theirs.folder).as_posix() for path in theirs.folder.rglob("*") if path.is_file()}
+    assert not here & set(others)
+    assert set(others) <= set(bucket.names())
 
 
 def test_a_listing_passes_over_raw_logs_however_many_there_are(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,3 +260,15 @@ def test_a_lake_in_a_folder_imports_nothing_of_it(tmp_path: Path, served: Sandbo
         cwd=tmp_path, env=environment_of(PIPELINE_LAKE="lake"), capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert ran.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_store_that_cannot_be_reached_ends_the_command_and_the_message_says_so(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = environment_of(team.server, **{**team.bucket.environment(), "AWS_ENDPOINT_URL": "http://127.0.0.1:9"})
+    done = run_here("sync", "--lake", "s3://lake/x", folder=team.folder, environment=environment)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "pipeline: s3://lake/x: listing: the store does not answer, or not as it should (it cannot be reached); check "
+        "the bucket, the network and the credentials, and try again\n"
+    )

@@ -18,10 +18,12 @@ from pipeline.lake import LakeFiles
 from pipeline.loads import Load, recover
 from pipeline.opening import open_lake
 from pipeline.sync_state import DetailState, SyncFiles
-from tests.bucket import Bucket, Spoilt
+from tests.bucket import Asked, Bucket, Spoilt
 from tests.conftest import NOON, classify, land
 from tests.logged import logged
 from tests.test_bucket import rows_of
+
+BRIEF_S = 2.0
 
 
 def machine(bucket: Bucket, name: str) -> LakeFiles:
@@ -65,7 +67,7 @@ def until(is_so: Callable[[], bool]) -> None:
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take a machine that was not heard of for a moment for dead; send logs every moment."""
-    monkeypatch.setattr(lease, "LEASE_S", 1.0)
+    monkeypatch.setattr(lease, "LEASE_S", BRIEF_S)
     monkeypatch.setattr(logs, "SHIP_EVERY_S", 0.05)
 
 
@@ -76,12 +78,12 @@ def test_what_a_load_received_reaches_the_bucket_while_it_runs_and_lands_once_it
     until(lambda: any(logs.list_loading(load.lake.mirror.store)[0].parts))  # type: ignore[union-attr]
     take(load, "clr_2", "clr_3")
     size = load._writer.safe_bytes
-    until(lambda: logs.list_loading(load.lake.mirror.store)[0].size == size)  # type: ignore[union-attr]
+    until(lambda: logs.list_loading(load.lake.mirror.store)[0].end == size)  # type: ignore[union-attr]
     theirs = machine(bucket, "b")
     assert running_loads(theirs) == {load.result.load_id}
     assert recover(theirs) == 0  # it is at work
     vanish(load)
-    time.sleep(3)
+    time.sleep(BRIEF_S + 2)
     told: list[str] = []
     assert recover(theirs, tell=told.append) == 1
     assert told == [f"load {load.result.load_id} had been interrupted: 3 runs landed from its log"]
@@ -90,6 +92,21 @@ def test_what_a_load_received_reaches_the_bucket_while_it_runs_and_lands_once_it
         (path,) = open_lake(bucket.url).fetch_logs()
         assert set(logged(path)) == {"clr_1", "clr_2", "clr_3"}
     assert not [name for name in bucket.names() if name.startswith("loading/")]
+
+
+def test_no_row_is_in_the_bucket_before_its_payload(bucket: Bucket) -> None:
+    load = begin(machine(bucket, "a"), "clr_1")
+    shipped: list[int] = []
+
+    def plan(asked: Asked) -> None:
+        if asked.method == "PUT" and asked.name.startswith("runs/"):
+            names = [name.split("/") for name in bucket.names() if name.startswith("loading/")]
+            shipped.extend(int(last) for _, _, last in names if last.isdigit())
+
+    bucket.proxy.plan = plan
+    load.land()
+    load.finish()
+    assert shipped == [0]
 
 
 def test_a_machine_that_was_taken_for_dead_comes_back_with_more_and_nothing_is_lost(
@@ -105,7 +122,7 @@ def test_a_machine_that_was_taken_for_dead_comes_back_with_more_and_nothing_is_l
         body = b'{"object": "classify_run", "id": "clr_2", "status": "PROCESSED", "createdAt": "2026-11-02T09:30:00Z"}'
         line = raw.run_record("clr_2", body, fetched_at=NOON, is_detail=True, workspace_id=None)
         file.write(raw.pack_frame([line.rstrip(b"\n")]))
-    time.sleep(3)
+    time.sleep(BRIEF_S + 2)
     assert recover(machine(bucket, "b")) == 1
     with bucket.on("c"):
         assert set(rows_of(bucket.url)) == {"clr_1"}
@@ -116,13 +133,34 @@ def test_a_machine_that_was_taken_for_dead_comes_back_with_more_and_nothing_is_l
         assert set(logged(path)) == {"clr_1", "clr_2"}
 
 
+def test_what_a_machine_sends_after_it_was_taken_for_dead_lands_though_it_vanishes_then(
+    bucket: Bucket, brief: None
+) -> None:
+    load = begin(machine(bucket, "a"), "clr_1")
+    load._shipping.ship(load._writer.safe_bytes)  # type: ignore[union-attr]
+    load._shipping._ended.set()  # type: ignore[union-attr]  # cut off from the bucket, and then not any more
+    load._shipping._thread.join()  # type: ignore[union-attr]
+    time.sleep(BRIEF_S + 2)
+    assert recover(machine(bucket, "b")) == 1
+    take(load, "clr_2", "clr_3")
+    load._shipping.ship(load._writer.safe_bytes)  # type: ignore[union-attr]
+    vanish(load)
+    time.sleep(BRIEF_S + 2)
+    assert recover(machine(bucket, "c")) == 1
+    with bucket.on("d"):
+        assert set(rows_of(bucket.url)) == {"clr_1", "clr_2", "clr_3"}
+        (path,) = open_lake(bucket.url).fetch_logs()
+        assert set(logged(path)) == {"clr_1", "clr_2", "clr_3"}
+    assert not [name for name in bucket.names() if name.startswith("loading/")]
+
+
 def test_a_log_that_was_edited_elsewhere_is_not_replaced_by_the_one_that_comes_back(
     bucket: Bucket, brief: None
 ) -> None:
     load = begin(machine(bucket, "a"), "clr_1", "clr_2")
     load._shipping.ship(load._writer.safe_bytes)  # type: ignore[union-attr]
     vanish(load)
-    time.sleep(3)
+    time.sleep(BRIEF_S + 2)
     theirs = machine(bucket, "b")
     recover(theirs)
     assert forget_runs(theirs, ["clr_1"]).search.is_clean

@@ -35,12 +35,13 @@ class Clock:
     """The store's clock, as the time at which it writes a small object."""
 
     def __init__(self, store: Store, holder: str) -> None:
-        self._store, self._name = store, f".clock/{holder}"
+        self._store, self._name = store, f".clock/{holder}-{secrets.token_hex(4)}"
 
     def now(self) -> datetime:
         """Return the store's time, to the second."""
         self._store.put_always(self._name, secrets.token_bytes(8))
         found = self._store.head(self._name)
+        self._store.delete([self._name])
         if found is None:
             raise StoreError(f"{self._store.url}: what was written is not there; try again")
         return found.modified

@@ -11,6 +11,7 @@ send each byte twice, once as they are and once in the whole.
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 from collections import defaultdict
@@ -27,6 +28,7 @@ SHIP_EVERY_S = 10.0
 """What was taken reaches the bucket within about this time."""
 FOLDER = "loading"
 _ALIVE = "alive-"
+_LOAD_ID = re.compile(r"[0-9TZ]{19}-[0-9a-f]{6}")
 _PART_BYTES = 32 << 20
 
 
@@ -44,14 +46,9 @@ class Loading:
         return [each.name for each in (*self.parts, *self.alive)]
 
     @property
-    def size(self) -> int:
-        """How many bytes of the log are there, without a gap."""
-        size = 0
-        for part in self.parts:
-            if _offset(part) > size:
-                break
-            size = max(size, _offset(part) + part.size)
-        return size
+    def end(self) -> int:
+        """The offset up to which parts of the log are there."""
+        return max((_offset(part) + part.size for part in self.parts), default=0)
 
     def is_alive(self, now: Callable[[], float]) -> bool:
         """Tell whether its process has given a sign of life lately; `now` is the store's time, as a POSIX time."""
@@ -69,29 +66,33 @@ def list_loading(store: Store) -> list[Loading]:
     """Return the loads that have not ended, or whose parts are still there, the oldest first."""
     found: dict[str, Loading] = defaultdict(lambda: Loading(""))
     for entry in store.list_below(FOLDER):
-        _, load_id, last = entry.name.split("/", 2)
+        load_id, _, last = entry.name.removeprefix(f"{FOLDER}/").partition("/")
+        if not _LOAD_ID.fullmatch(load_id):
+            continue
         loading = found[load_id]
         loading.load_id = load_id
-        (loading.alive if last.startswith(_ALIVE) else loading.parts).append(entry)
+        if last.isdigit():
+            loading.parts.append(entry)
+        elif last.startswith(_ALIVE):
+            loading.alive.append(entry)
     return [found[load_id] for load_id in sorted(found)]
 
 
-def assemble(store: Store, loading: Loading, path: Path, scratch: Path) -> None:
-    """Write to a new file what the bucket has of a load's log."""
-    with path.open("wb") as file:
+def assemble(store: Store, loading: Loading, path: Path) -> None:
+    """Add to a file, which may have the beginning of a load's log, what the bucket has of the rest."""
+    with path.open("ab") as file:
+        size = file.tell()
         for part in loading.parts:
-            if _offset(part) > file.tell():
+            if _offset(part) + part.size <= size:
+                continue
+            if _offset(part) > size or (content := store.read(part.name)) is None:
                 return  # a part is not there: what follows would not be whole frames
-            if store.download(part.name, scratch) is None:
-                return
-            file.seek(_offset(part))
-            file.write(scratch.read_bytes())
-            scratch.unlink()
+            file.write(content[0][size - _offset(part) :])
+            size = file.tell()
 
 
 def _offset(part: Entry) -> int:
-    last = part.name.rpartition("/")[2]
-    return int(last) if last.isdigit() else 1 << 62
+    return int(part.name.rpartition("/")[2])
 
 
 class Shipping:
@@ -103,7 +104,7 @@ class Shipping:
         self._alive = f"{self._folder}/{_ALIVE}{holder}"
         self._beats = 0
         self._shipped = 0
-        self._told_at = 0.0
+        self._beat_at = 0.0
         self._shipping = threading.Lock()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -124,17 +125,15 @@ class Shipping:
         self._thread.start()
 
     def ship(self, size: int) -> None:
-        """Send the log's first bytes, as far as they have not been; with nothing to send, say that the load lives."""
+        """Send the log's first bytes, as far as they have not been; now and then, say that the load lives."""
         with self._shipping:
-            sent = self._shipped
             while self._shipped < size:
                 with self._path.open("rb") as file:
                     file.seek(self._shipped)
                     part = file.read(min(size - self._shipped, _PART_BYTES))
                 self._store.put_always(f"{self._folder}/{self._shipped:015d}", part)
                 self._shipped += len(part)
-                self._told_at = time.monotonic()
-            if sent == self._shipped and time.monotonic() - self._told_at >= lease.LEASE_S / 3:
+            if time.monotonic() - self._beat_at >= lease.LEASE_S / 3:
                 self._beat()
 
     def end(self) -> None:
@@ -148,7 +147,7 @@ class Shipping:
     def _beat(self) -> None:
         self._beats += 1
         self._store.put_always(self._alive, b"%d\n" % self._beats)
-        self._told_at = time.monotonic()
+        self._beat_at = time.monotonic()
 
 
 def now_of(clock: Clock) -> Callable[[], float]:

@@ -20,7 +20,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from pipeline import durable, raw
@@ -28,7 +28,7 @@ from pipeline.bucket import lease, logs
 from pipeline.bucket.address import Address, cache_folder, read_address
 from pipeline.bucket.lease import Lease
 from pipeline.bucket.probe import has_conditions
-from pipeline.bucket.pulling import RAW, TRIES, Came, Copy, is_hidden
+from pipeline.bucket.pulling import RAW, SET_ASIDE, TRIES, Came, Copy, is_hidden
 from pipeline.bucket.store import Tag
 from pipeline.errors import LakeConflictError, LakeLockedError
 
@@ -36,7 +36,6 @@ Tell = Callable[[str], None]
 
 _NOT_SHARED = ("ledger/",)
 _TURN = ".turn"
-_SET_ASIDE = ".damaged-"
 _LOGS_KEPT_S = 86_400.0
 """So long raw logs stay here that came for a command: longer than any that reads them."""
 _CONDITIONAL_BYTES = 256 << 20
@@ -143,7 +142,7 @@ class Mirror(Copy):
     def remove(self, path: Path) -> None:
         """Remove a file, from the bucket first."""
         name = self.name_of(path)
-        if name.startswith(RAW) or _SET_ASIDE in name:
+        if name.startswith(RAW) or SET_ASIDE in name:
             # Named once and never again, so nobody else's can be meant.
             self.store.delete([name])
             self.settle(path.name.removesuffix(raw.SUFFIX))
@@ -228,18 +227,19 @@ class Mirror(Copy):
         found = logs.list_loading(self.store)
         return {each.load_id for each in found if not each.is_of(holder) and each.is_alive(now)}
 
-    def fetch_unlanded(self, raw_folder: Path, ended: Collection[str]) -> None:
+    def fetch_unlanded(self, raw_folder: Path, ended: Mapping[str, float]) -> None:
         """Bring here what the bucket has of the logs of loads that died before their end, on whichever machine.
 
-        `ended` are loads that need nothing more: of these, parts that were left are removed.
+        `ended` has the loads that need nothing more, and up to which size of their logs: such parts are removed.
         """
         holder, now = self.index.holder(), logs.now_of(self.clock)
         for loading in logs.list_loading(self.store):
             path = raw.raw_path(raw_folder, loading.load_id)
-            is_longer_here = path.exists() and path.stat().st_size >= loading.size
+            is_longer_here = path.exists() and path.stat().st_size >= loading.end
             if is_longer_here or (not loading.is_of(holder) and loading.is_alive(now)):
                 continue
-            if loading.load_id in ended or (not loading.parts and not loading.is_alive(now)):
+            has_landed = loading.end <= ended.get(loading.load_id, -1)
+            if has_landed or (not loading.parts and not loading.is_alive(now)):
                 self.store.delete(loading.names)
             elif loading.parts:
                 self._assemble(loading, path)
@@ -249,9 +249,9 @@ class Mirror(Copy):
         durable.make_folder(scratch, is_private=True)
         durable.make_folder(path.parent)
         try:
-            whole = self.store.download(self.name_of(path), scratch / "whole")
-            if whole is None or whole.size < loading.size:
-                logs.assemble(self.store, loading, scratch / "whole", scratch / "part")
+            # There is a whole one where another machine landed the first part, or this load died at its very end.
+            self.store.download(self.name_of(path), scratch / "whole")
+            logs.assemble(self.store, loading, scratch / "whole")
             (scratch / "whole").replace(path)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)

@@ -15,7 +15,6 @@ from pathlib import Path
 import filelock
 
 from pipeline import durable
-from pipeline.bucket import logs
 from pipeline.bucket.address import Address
 from pipeline.bucket.index import Index, Known
 from pipeline.bucket.lease import Clock
@@ -26,6 +25,9 @@ RAW = "raw/"
 TRIES = 8
 """So often a copy is brought up to date anew where files were replaced meanwhile."""
 _STRICT_TRIES = 3
+SET_ASIDE = ".damaged-"
+"""In the names of damaged files that a repair has set aside."""
+_NOTES = (".json", ".parquet")
 _FOLDERS = ("runs", "loads", "sync")
 _TOGETHER = 8  # so many objects are downloaded side by side
 
@@ -109,7 +111,7 @@ class Copy:
 
     def listing(self) -> dict[str, Entry]:
         """Return what the bucket has of the mirror's files, by name; those of no bytes were removed."""
-        return {each.name: each for each in self.store.list_but("raw") if not _is_apart(each.name)}
+        return {each.name: each for each in self.store.list_but("raw") if _is_of_lake(each.name)}
 
     def apply(self, listed: dict[str, Entry], known: dict[str, Known], *, is_all: bool = True) -> Came:
         """Make the mirror what was listed; tell whether it is that now. Without `is_all`, other days stay as is."""
@@ -201,13 +203,14 @@ class Copy:
 
 
 def is_hidden(name: str) -> bool:
-    """Tell what stands for itself in a folder or a bucket: locks, leases, temporary files."""
-    return any(part.startswith(".") for part in name.split("/"))
+    """Tell what stands for itself in a folder or a bucket: locks, leases, temporary files; and what leads elsewhere."""
+    return any(not part or part.startswith(".") for part in name.split("/"))
 
 
-def _is_apart(name: str) -> bool:
-    """Tell what of the bucket is no file of the mirror."""
-    return is_hidden(name) or name.startswith(f"{logs.FOLDER}/")
+def _is_of_lake(name: str) -> bool:
+    """Tell what of the bucket is a file of the mirror: it may have anything beside."""
+    first, _, rest = name.partition("/")
+    return not is_hidden(name) and (first in _FOLDERS if rest else first.endswith(_NOTES) or SET_ASIDE in first)
 
 
 def _day_of(name: str) -> str | None:

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 _TIMEOUT_S = 120
 _CONNECT_S = 5
-_RETRIES = 4
+_RETRIES = 8
 _RETRYING_S = 120
 _CHUNK_BYTES = 8 << 20
 _PAGE = 1_000
@@ -32,6 +32,7 @@ _ONE_PUT_BYTES = 256 << 20
 
 _UNSUPPORTED = ("NotSupportedError", "NotImplementedError")
 _HTTP_STATUS = re.compile(r"\b(?:status(?: code)?:?|code) ?\(?(\d{3})\b", re.IGNORECASE)
+_UNREACHABLE = re.compile(r"connection refused|dns error|error trying to connect|network is unreachable", re.IGNORECASE)
 _S3_CODE = re.compile(r"<Code>([A-Za-z]{1,40})</Code>")
 
 Tag = tuple[str, str | None]
@@ -182,6 +183,8 @@ class Store:
         hints = [f"HTTP {status}"] if (status := _status(text)) else []
         hints += [found[1]] if (found := _S3_CODE.search(text)) else []
         hints += ["it took too long"] if "timed out" in text else []
+        hints += ["it cannot be reached"] if _UNREACHABLE.search(text) else []
+        hints += ["no credentials were found"] if "169.254.169.254" in text or "metadata" in text.lower() else []
         why = f" ({', '.join(hints)})" if hints else ""
         return StoreError(
             f"{self.url}: {doing}: {told}{why}; check the bucket, the network and the credentials, and try again",

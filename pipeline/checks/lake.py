@@ -246,8 +246,13 @@ def _check_logs(lake: LakeFiles, con: duckdb.DuckDBPyConnection, logs: list[LogS
 def _check_kept(lake: LakeFiles, con: duckdb.DuckDBPyConnection) -> Finding:
     """What could not be rebuilt: rows of which no log holds a payload, and logs that are gone."""
     count, offenders, more = tables.ask(con, "unlogged")
-    logs = con.sql("SELECT raw_file FROM loads WHERE raw_file IS NOT NULL ORDER BY raw_file").fetchall()
-    gone = [f"{name} is gone" for (name,) in logs if not (lake.folder / name).exists()]
+    logs = con.sql("SELECT raw_file, state FROM loads WHERE raw_file IS NOT NULL ORDER BY raw_file").fetchall()
+    gone = [
+        f"{name} is gone"
+        for name, state in logs
+        if not (lake.folder / name).exists()
+        and (lake.mirror is None or state != "running")  # which another machine may have
+    ]
     if not count and not gone:
         return Finding("raw log kept", "ok", "every run could be made anew from the raw log")
     message = f"runs of which the raw log has no payload (not kept, pruned or lost), so not to be made anew: {count:,}"

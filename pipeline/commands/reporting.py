@@ -186,14 +186,14 @@ def _open(arguments: argparse.Namespace) -> Lake:
 
 def _open_window(arguments: argparse.Namespace) -> Lake:
     """Open a lake for a question about runs created in a window. Of a bucket, the files of its days are enough, with
-    those of the window before, to compare with, and the newest one; a condition may ask for anything.
+    those of the window before, to compare with, and the newest one: a condition can only be one on a run's own columns.
     """
     from pipeline.catalog import Lake
     from pipeline.lake import UNKNOWN_DAY
     from pipeline.reports.questions import as_date
 
     since, until = as_date(arguments.since, "--since"), as_date(arguments.until, "--until")
-    if "://" not in arguments.lake or since is None or arguments.where:
+    if "://" not in arguments.lake or since is None:
         return _open(arguments)
 
     def choose(days: list[str]) -> set[str]:
