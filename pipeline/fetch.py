@@ -25,7 +25,7 @@ from pipeline.ids import FoundId, why_unusable
 from pipeline.kinds import FINISHED, KINDS, Kind, kind_of
 from pipeline.lake import LakeFiles
 from pipeline.landing import LOGGED_LANDS_NEXT
-from pipeline.loads import Load, LoadResult, recover
+from pipeline.loads import MOST_ROWS, Load, LoadResult, recover
 from pipeline.opening import open_lake
 from pipeline.progress import Progress, Silent, Standing
 from pipeline.session import AskingOptions, Session, Settle, Taking, nothing_to_settle, raise_first, run_in_thread
@@ -138,6 +138,7 @@ def fetch_planned(
         base_url=connection.base_url,
         workspace_id=connection.workspace_id,
         keep_raw=options.keep_raw,
+        most_rows=MOST_ROWS,
         tell=progress.tell,
     )
     try:

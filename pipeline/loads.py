@@ -76,8 +76,15 @@ class LoadResult:
         return {name: getattr(self, name) for name in _JSON_FIELDS}
 
 
+MOST_ROWS = 250_000
+"""How many runs a long load lands at once: what a landing holds grows with them, by some ten bytes each."""
+
+
 class Load(Intake):
-    """One load under way. Payloads and failures go to the raw log first; `land` brings them into the lake."""
+    """One load under way. Payloads and failures go to the raw log first; `land` brings them into the lake.
+
+    With `most_rows` it does so in parts of not much more than so many: a run that comes twice may be counted twice.
+    """
 
     def __init__(
         self,
@@ -89,6 +96,7 @@ class Load(Intake):
         base_url: str | None = None,
         workspace_id: str | None = None,
         keep_raw: bool = True,
+        most_rows: int | None = None,
         tell: Tell = lambda _message: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -96,7 +104,7 @@ class Load(Intake):
         self.lake, self._tell = lake, tell
         self.started_at = now()
         self.result = LoadResult(raw.new_load_id(self.started_at), lake.name, requested=requested)
-        self._keep_raw = keep_raw
+        self._keep_raw, self._most_rows = keep_raw, most_rows
         self._landed_bytes = self._taken_at_landing = 0
         self._head = {
             "load_id": self.result.load_id,
@@ -148,20 +156,26 @@ class Load(Intake):
         size = self._writer.checkpoint()
         if self._shipping is not None:
             self._shipping.ship(size)
+        while not self._land_part():
+            pass
+        self._taken_at_landing = taken
+
+    def _land_part(self) -> bool:
+        """Bring the next part of what was taken into the lake; tell whether it was the last."""
         log = UnlandedLog(self._writer.path, self.result.load_id, self._landed_bytes)
         before = replace(
             self.result,
             failed_reasons=Counter(self.result.failed_reasons), field_problems=Counter(self.result.field_problems),
         )  # fmt: skip
 
-        def step() -> None:
-            landing = land_log(self.lake, log)
+        def step() -> bool:
+            landing = land_log(self.lake, log, most_rows=self._most_rows)
             _set_landing(self.result, before, landing)
             self._landed_bytes = landing.raw_bytes
             self.lake.write_load(self._row("running"))
+            return landing.is_all
 
-        self.lake.write(step, tell=self._tell)
-        self._taken_at_landing = taken
+        return self.lake.write(step, tell=self._tell)
 
     def finish(self) -> LoadResult:
         """Land the rest, write the load's row and close its log; return what came of it.

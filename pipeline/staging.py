@@ -43,7 +43,8 @@ class Landing:
     `landed` counts runs that were new or changed, `unchanged` those that were as the lake had them, `invalid` records
     that could not be used; `field_problems` counts values of an unexpected type by column, `failed_reasons` IDs that
     did not come by reason. `header` and `end` are the log's first and last records, null where they are not there;
-    `raw_bytes` is how far the log was read, `last_record_at` when its last payload or failure came.
+    `raw_bytes` is how far the log was read, `last_record_at` when its last payload or failure came. `is_all` is false
+    where more was left for another landing.
     """
 
     load_id: str
@@ -59,6 +60,7 @@ class Landing:
     raw_bytes: int = 0
     damaged: list[raw.Damage] = field(default_factory=list)
     last_record_at: datetime | None = None
+    is_all: bool = True
 
 
 class Staging:
@@ -82,10 +84,13 @@ class Staging:
         self._spilled: dict[str, array[int]] = defaultdict(partial(array, "q"))  # as three numbers a batch
         self._in_memory: dict[str, pa.RecordBatch] = {}
 
-    def read(self, log: UnlandedLog) -> Landing:
-        """Stage what a log holds beyond its offset."""
-        landing = Landing(log.load_id, raw_bytes=log.offset)
+    def read(self, log: UnlandedLog, *, most_rows: int | None = None) -> Landing:
+        """Stage what a log holds beyond its offset; with `most_rows`, up to the end of the frame that reaches them."""
+        landing, began = Landing(log.load_id, raw_bytes=log.offset), self.rows
         for part in raw.iter_frames(log.path, log.offset):
+            if most_rows is not None and self.rows - began >= most_rows:
+                landing.is_all = False
+                break
             if isinstance(part, raw.Damage):
                 landing.damaged.append(part)
                 continue

@@ -26,7 +26,7 @@ from pipeline.kinds import KINDS, Kind
 from pipeline.known import Known
 from pipeline.lake import LakeFiles
 from pipeline.landing import LOGGED_LANDS_NEXT
-from pipeline.loads import Load, recover
+from pipeline.loads import MOST_ROWS, Load, recover
 from pipeline.needs import YOUNG, Level, Needs, find_needs, find_unfinished
 from pipeline.progress import Progress, Silent, Standing
 from pipeline.session import AskingOptions, Session, Settle, run_in_thread
@@ -214,6 +214,7 @@ class _WorkspaceSync:
             base_url=self.connection.base_url,
             workspace_id=self.connection.workspace_id,
             keep_raw=self.options.keep_raw,
+            most_rows=MOST_ROWS,
             tell=self.progress.tell,
         )
         self.outcome.load = load.result

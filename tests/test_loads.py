@@ -211,6 +211,33 @@ def test_landing_twice_within_a_load_counts_each_run_once(lake: LakeFiles) -> No
     assert loads(lake, "state, landed") == [("complete", 2)]
 
 
+def test_a_load_of_many_runs_lands_in_parts_and_a_crash_between_two_loses_nothing(
+    lake: LakeFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = Load(lake, command="fetch", source="test", most_rows=2)
+    for number in range(1, 8):
+        payload = classify(f"clr_{number}")
+        load.take_run(payload["id"], json.dumps(payload).encode(), fetched_at=NOON, is_detail=True, workspace_id=None)
+        load.checkpoint()
+    rows_at_landings: list[int] = []
+    write_load = LakeFiles.write_load
+
+    def write_and_look(self: LakeFiles, row: dict[str, Any], **options: Any) -> None:
+        write_load(self, row, **options)
+        rows_at_landings.append(len(lake.read_day("2026-11-02")))
+        if len(rows_at_landings) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(LakeFiles, "write_load", write_and_look)
+    with pytest.raises(KeyboardInterrupt):
+        load.land()
+    load.land()
+    assert rows_at_landings == [2, 4, 6, 7]
+    result = load.finish()
+    assert (result.landed, result.unchanged) == (7, 0)
+    assert loads(lake, "landed, state") == [(7, "complete")]
+
+
 def test_a_load_that_died_after_a_landing_goes_on_from_there(lake: LakeFiles) -> None:
     load = begin(lake, "clr_1")
     load.land()

@@ -21,7 +21,7 @@ from pipeline import durable
 from pipeline.errors import PipelineError
 from pipeline.lake import LakeFiles
 from pipeline.landing import LOGGED_LANDS_NEXT
-from pipeline.loads import Load, LoadResult, recover
+from pipeline.loads import MOST_ROWS, Load, LoadResult, recover
 from pipeline.parts import list_parts, part_path, remove_parts
 from pipeline.progress import Progress, Silent
 from pipeline.spark.asking import Outcome, log_part
@@ -63,7 +63,7 @@ def load_runs(
     recover(files, tell=progress.tell)
     load = Load(
         files, command="spark", source=source, base_url=settings.base_url, workspace_id=settings.workspace,
-        keep_raw=keep_raw, tell=progress.tell,
+        keep_raw=keep_raw, most_rows=MOST_ROWS, tell=progress.tell,
     )  # fmt: skip
     try:
         with durable.telling_refusals(files.folder, LOGGED_LANDS_NEXT):
