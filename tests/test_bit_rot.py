@@ -121,6 +121,7 @@ def test_the_lake_has_a_file_of_every_kind(full_lake: LakeFiles) -> None:
     assert set(files_by_kind(full_lake)) == KINDS == {kind for kinds in TOGETHER for kind in kinds}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kinds", TOGETHER, ids=["tables and states", "logs and notes"])
 def test_a_flipped_bit_in_any_file_is_found_and_the_file_named(full_lake: LakeFiles, kinds: tuple[str, ...]) -> None:
     assert_flips_are_found(full_lake, kinds, rounds=5, seed=7)

@@ -145,6 +145,7 @@ def test_commands_give_over_a_bucket_from_changing_machines_what_they_give_over_
     assert not [name for name in team.bucket.names() if name.startswith(("loading/", ".turn", ".probe/", ".clock/"))]
 
 
+@pytest.mark.long
 def test_a_report_on_a_window_downloads_the_files_of_its_days_alone_and_says_the_same(team: Team) -> None:
     days = [f"2026-10-{number:02d}" for number in range(1, 13)]
     runs = [

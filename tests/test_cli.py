@@ -131,6 +131,7 @@ READING = [
 ]  # fmt: skip
 
 
+@pytest.mark.long
 def test_what_is_read_without_numpy_is_what_is_read_with_it(landed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(landed)
     formats = ("table", "csv", "json", "markdown", "html", "parquet")

@@ -43,6 +43,7 @@ def listings(lake: LakeFiles, run_ids: list[str]) -> list[Listing]:
         return plan_listings(lake, worklist)
 
 
+@pytest.mark.long
 def test_all_runs_of_a_world_come_from_lists_but_those_that_have_none(
     server: SandboxServer, connection: Connection, lake: LakeFiles
 ) -> None:

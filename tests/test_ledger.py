@@ -63,6 +63,7 @@ def lines_of(lake: LakeFiles) -> Counter[str]:
         return Counter(map(repr, catalog.sql("FROM credit_lines").fetchall()))
 
 
+@pytest.mark.long
 def test_the_kept_ledger_is_the_worlds_and_stays_it_as_summaries_come(lake: LakeFiles) -> None:
     world = World(seed=5, runs=120)
     name = world.workspaces[0]

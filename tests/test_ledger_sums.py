@@ -49,6 +49,7 @@ def answers(lake: LakeFiles) -> dict[str, Any]:
         return found
 
 
+@pytest.mark.long
 def test_all_reports_say_the_same_with_and_without_kept_sums(filled: LakeFiles) -> None:
     without = answers(filled)
     LedgerFiles(filled).refresh()

@@ -69,6 +69,7 @@ def test_client_reads_by_id_what_was_served(world: World, client: extend_ai.Exte
     assert len(read) >= 15
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.listed], ids=lambda kind: kind.name)
 def test_client_lists_every_run_once(world: World, client: extend_ai.Extend, kind: Kind) -> None:
     resource = getattr(client, f"{kind.object}s")

@@ -86,6 +86,7 @@ def assert_credits_are_the_worlds(lake: LakeFiles, world: World) -> None:
 # What is found, and what it costs
 
 
+@pytest.mark.long
 def test_a_first_sync_brings_every_listed_run_in_as_few_pages_as_there_are(
     lake: LakeFiles, server: SandboxServer
 ) -> None:
@@ -117,6 +118,7 @@ def test_with_nothing_new_a_sync_asks_for_two_pages_of_a_kind_at_most_and_leaves
     assert rows(lake, "SELECT state, landed, raw_file FROM loads ORDER BY load_id")[-1] == ("complete", 0, None)
 
 
+@pytest.mark.long
 def test_only_what_is_new_or_has_changed_lands(lake: LakeFiles, server: SandboxServer) -> None:
     sync(lake, server)
     life = Life(server.world, seed=3)
