@@ -23,7 +23,7 @@ from pipeline.loads import recover
 from pipeline.opening import open_lake
 from pipeline.sandbox.model import CHARGES_FROM, FIRST_DAY
 from pipeline.sandbox.server import SandboxServer, serve
-from tests.bucket import Bucket
+from tests.bucket import KEY_ID, SECRET_KEY, Bucket, Spoilt
 from tests.commands import environment_of, run_here
 from tests.conftest import classify, land
 from tests.worlds import make_squeezed_world
@@ -272,4 +272,30 @@ def test_a_store_that_cannot_be_reached_ends_the_command_and_the_message_says_so
     assert done.stderr == (
         "pipeline: s3://lake/x: listing: the store does not answer, or not as it should (it cannot be reached); check "
         "the bucket, the network and the credentials, and try again\n"
+    )
+
+
+def test_who_may_only_read_a_bucket_can_report_on_it(team: Team) -> None:
+    land(open_lake(team.bucket.url), classify("clr_1"))
+    team.bucket.proxy.plan = lambda asked: None if asked.method in ("GET", "LIST", "HEAD") else Spoilt(403)
+    for arguments in (["report", "credits"], ["sql", "FROM runs"], ["status"], ["check"]):
+        team.run(*arguments, machine="reader")
+    (team.folder / "saved.json").write_text(json.dumps(classify("clr_2")))
+    assert "(HTTP 403" in team.run("load", "saved.json", machine="reader", code=1)
+
+
+def test_credentials_may_come_from_a_profile(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    (tmp_path / "credentials").write_text(f"[team]\naws_access_key_id={KEY_ID}\naws_secret_access_key={SECRET_KEY}\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_PROFILE", "team")
+    lake = open_lake(bucket.url)
+    land(lake, classify("clr_1"))
+    assert KEY_ID not in repr(vars(lake.mirror.store))
+
+
+def test_the_demo_is_made_in_a_folder_alone(team: Team) -> None:
+    assert team.run("demo", "--lake", team.bucket.url, code=2) == (
+        f"pipeline: {team.bucket.url}: the demo's lake is a folder; name one with --lake\n"
     )

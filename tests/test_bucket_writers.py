@@ -361,3 +361,23 @@ def read(bucket: Bucket, name: str) -> bytes:
     import obstore
 
     return bytes(obstore.get(bucket.store(), name).bytes())  # type: ignore[arg-type]
+
+
+def test_landings_that_take_longer_than_a_lease_hold_it_all_the_same(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "LEASE_S", 3.0)
+    machines = [on_machine(bucket, name) for name in "ab"]
+    days = [f"2026-11-{number:02d}T09:00:00Z" for number in range(1, 9)]
+    bucket.proxy.delay_s = 0.3
+
+    def write(number: int) -> None:
+        land(machines[number], *(classify(f"clr_{number}{place}", createdAt=day) for place, day in enumerate(days)))
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    bucket.proxy.delay_s = 0.0
+    expect(bucket, {f"clr_{number}{place}" for number in range(2) for place in range(8)})
