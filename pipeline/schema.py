@@ -128,7 +128,7 @@ RUNS_FILE_SCHEMA = _schema((*RUNS, SOURCES))
 
 LOADS: tuple[Column, ...] = (
     Column("load_id", TEXT, "Names the load; begins with its time, so IDs sort by age."),
-    Column("command", TEXT, "What was run: fetch, retry, load, rebuild."),
+    Column("command", TEXT, "What was run: fetch, retry, sync, load, or spark for a load by `pipeline.spark`."),
     Column("source", TEXT, "Where the IDs or payloads came from: arguments, standard input, file names."),
     Column("base_url", TEXT, "Which API was asked. Null where none was."),
     Column("workspace_id", TEXT, "The workspace that was asked for. Null where the key alone decides."),
