@@ -5,6 +5,7 @@
     LAKE/loads/YYYY-MM.parquet              one row a load, one file a month
     LAKE/dead_letters.parquet               one row an ID that did not come
     LAKE/moving.json                        only while runs change their day: which, from where, to where
+    LAKE/repairing.json                     only while a repair is at work, or was cut short: what it is to mend
     LAKE/lake.json                          the schema version that all day files have, as JSON
     LAKE/erased.json                        only if needed: what is gone for good, so that nothing brings it back
 
