@@ -56,7 +56,7 @@ def fill(bucket: Bucket, folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         if path.is_file() and name.parts[0] != "ledger" and not any(part.startswith(".") for part in name.parts):
-            obstore.put(bucket.store(), name.as_posix(), path.read_bytes())  # type: ignore[arg-type]
+            obstore.put(bucket.store(), name.as_posix(), path.read_bytes())
 
 
 def logged_in_bucket(bucket: Bucket, scratch: Path) -> set[str]:
@@ -73,7 +73,7 @@ def logged_in_bucket(bucket: Bucket, scratch: Path) -> set[str]:
         else:
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = bytes(obstore.get(bucket.store(), name).bytes())  # type: ignore[arg-type]
+        content = bytes(obstore.get(bucket.store(), name).bytes())
         if parts[0] == "raw":
             path.write_bytes(content)
         else:

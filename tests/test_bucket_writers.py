@@ -360,7 +360,7 @@ def test_the_credentials_stand_in_no_file_message_or_repr(bucket: Bucket, tmp_pa
 def read(bucket: Bucket, name: str) -> bytes:
     import obstore
 
-    return bytes(obstore.get(bucket.store(), name).bytes())  # type: ignore[arg-type]
+    return bytes(obstore.get(bucket.store(), name).bytes())
 
 
 def test_landings_that_take_longer_than_a_lease_hold_it_all_the_same(
