@@ -31,6 +31,8 @@ _ONE_PUT_BYTES = 256 << 20
 """Up to this size an object is sent in one request, which alone can have a condition."""
 
 _UNSUPPORTED = ("NotSupportedError", "NotImplementedError")
+"""Names of obstore's errors, and not ours: what a store has no operation for, or no condition."""
+
 _HTTP_STATUS = re.compile(r"\b(?:status(?: code)?:?|code) ?\(?(\d{3})\b", re.IGNORECASE)
 _UNREACHABLE = re.compile(r"connection refused|dns error|error trying to connect|network is unreachable", re.IGNORECASE)
 _S3_CODE = re.compile(r"<Code>([A-Za-z]{1,40})</Code>")
