@@ -19,13 +19,20 @@ from typing import TYPE_CHECKING
 from pipeline import durable
 from pipeline.cover import cover, plan_listings
 from pipeline.discover import OVERLAP, Bounds, Summary, Walk, is_entry
-from pipeline.errors import ApiError, DiskError, ListError, ListRemovedError, PipelineError, StoreError
+from pipeline.errors import (
+    LOGGED_LANDS_NEXT,
+    ApiError,
+    DiskError,
+    ListError,
+    ListRemovedError,
+    PipelineError,
+    StoreError,
+)
 from pipeline.fetch import Rounds
 from pipeline.ids import FoundId
 from pipeline.kinds import KINDS, Kind
 from pipeline.known import Known
 from pipeline.lake import LakeFiles
-from pipeline.landing import LOGGED_LANDS_NEXT
 from pipeline.loads import MOST_ROWS, Load, recover
 from pipeline.needs import YOUNG, Level, Needs, find_needs, find_unfinished
 from pipeline.progress import Progress, Silent, Standing

@@ -18,9 +18,8 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, Row
 
 from pipeline import durable
-from pipeline.errors import PipelineError
+from pipeline.errors import LOGGED_LANDS_NEXT, PipelineError
 from pipeline.lake import LakeFiles
-from pipeline.landing import LOGGED_LANDS_NEXT
 from pipeline.loads import MOST_ROWS, Load, LoadResult, recover
 from pipeline.parts import list_parts, part_path, remove_parts
 from pipeline.progress import Progress, Silent
