@@ -69,13 +69,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a list endpoint. `next_page_token` is null on the last page.
+    """One page of a list endpoint. `next_page_token` is null on the last page, `texts` has the rows' JSON as received.
 
     `served_at` is when it was served, by the API's own clock (where it does not say, by this machine's).
     """
 
     kind: Kind
     rows: list[dict[str, Any]]
+    texts: list[str]
     next_page_token: str | None
     body: bytes
     fetched_at: datetime
@@ -189,10 +190,10 @@ class ExtendClient:
         target = _target(kind.path, params)
         with telemetry.span("page", {"path": kind.path}):
             got = await self._fetch(f"list {kind.path}", kind.path, target, read_page)
-        rows, token = got.value
+        rows, texts, token = got.value
         served = unix_time(got.http_date)
         served_at = got.fetched_at if served is None else datetime.fromtimestamp(served, UTC)
-        return Page(kind, rows, token, got.body, got.fetched_at, served_at, got.request_id, got.attempts)
+        return Page(kind, rows, texts, token, got.body, got.fetched_at, served_at, got.request_id, got.attempts)
 
     async def _fetch(self, label: str, run_id: str, target: str, check: Callable[[bytes], T]) -> _Received[T]:
         """Try until it comes or may not be tried again. Attempts made in an outage do not count against the run."""

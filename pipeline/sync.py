@@ -9,7 +9,6 @@ limit belongs to the organization.
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -305,11 +304,12 @@ class _WorkspaceSync:
             session.load.result.invalid += len(rows) - len(usable)
             self.progress.tell(f"list {kind.path}: {len(rows) - len(usable)} entries that are no {kind.object}")
         changed = await asyncio.to_thread(known.changed, kind, usable)
+        texts = {id(row): text for row, text in zip(page.rows, page.texts, strict=True)}
         taken = 0
         for row in changed:
             taken += session.load.take_run(
                 row["id"],
-                json.dumps(row).encode(),
+                texts[id(row)].encode(),
                 fetched_at=page.fetched_at,
                 is_detail=False,
                 workspace_id=self.connection.workspace_id,

@@ -214,7 +214,11 @@ def test_a_body_that_is_no_page_is_refused(page: dict[str, Any]) -> None:
 
 def test_no_token_means_the_last_page() -> None:
     for last in ({}, {"nextPageToken": None}, {"nextPageToken": ""}):
-        assert read_page(json.dumps({"object": "list", "data": [RUN], **last}).encode()) == ([RUN], None)
+        assert read_page(json.dumps({"object": "list", "data": [RUN], **last}).encode()) == (
+            [RUN],
+            [json.dumps(RUN)],
+            None,
+        )
 
 
 def read_chunks(*chunks: bytes, encoding: str = "gzip", limit: int = 1000) -> bytes:
