@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import filelock
-
 from pipeline import raw
 
 if TYPE_CHECKING:
+    import filelock
+
     from pipeline.lake import LakeFiles
 
 
@@ -25,12 +25,16 @@ def load_lock_path(lake: LakeFiles, load_id: str) -> Path:
 
 def load_lock(lake: LakeFiles, load_id: str) -> filelock.BaseFileLock:
     """Return the lock that a load holds as long as its process lives."""
+    import filelock  # here, since readers do without
+
     return filelock.FileLock(load_lock_path(lake, load_id), thread_local=False)
 
 
 @contextlib.contextmanager
 def at_rest(lake: LakeFiles, load_id: str) -> Iterator[bool]:
     """Hold a load's lock; tell whether that could be had, and nothing is written to its log meanwhile."""
+    import filelock  # here, since readers do without
+
     lock, lock_path = load_lock(lake, load_id), load_lock_path(lake, load_id)
     try:
         lock.acquire(timeout=0)
@@ -48,9 +52,11 @@ def at_rest(lake: LakeFiles, load_id: str) -> Iterator[bool]:
 
 def is_running(lake: LakeFiles, load_id: str) -> bool:
     """Tell whether a load holds its lock. Where there is none nothing is written for it on this machine."""
-    lock = load_lock(lake, load_id)
     if not load_lock_path(lake, load_id).exists():
         return False
+    import filelock  # here, since readers do without
+
+    lock = load_lock(lake, load_id)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:

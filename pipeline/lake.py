@@ -29,7 +29,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import filelock
 import pyarrow as pa
 
 from pipeline import durable, raw, sealed
@@ -95,6 +94,8 @@ class LakeFiles(Turns):
         durable.remove_temporaries(self.folder, "", "loads/", "runs/*/", "raw/*/")
         ledger = self.folder / "ledger"
         if ledger.is_dir():
+            import filelock  # here, since readers do without
+
             with contextlib.suppress(filelock.Timeout), filelock.FileLock(ledger / ".lock", timeout=0):
                 durable.remove_temporaries(ledger, "", "day=*/")
 

@@ -28,7 +28,6 @@ from types import TracebackType
 from typing import Any
 
 import duckdb
-import filelock
 import pyarrow.parquet as pq
 
 from pipeline import durable, sealed
@@ -131,6 +130,8 @@ class LedgerFiles:
         """
         if self.current() is not None:
             return 0
+        import filelock  # here, since readers do without where it is current
+
         durable.make_folder(self.folder)
         days = 0
         with filelock.FileLock(self.folder / ".lock", timeout=_LOCK_WAIT_S):

@@ -17,8 +17,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import filelock
-
 from pipeline import durable, sealed
 from pipeline.errors import LakeLockedError, NewerLakeError
 from pipeline.flatten import time_value
@@ -94,6 +92,8 @@ class SyncFiles:
     @contextlib.contextmanager
     def locked(self, *, tell: Callable[[str], None] = lambda _message: None) -> Iterator[None]:
         """Hold the workspace's lock; raise LakeLockedError at once where another sync is at work on it."""
+        import filelock  # here, since readers do without
+
         self._lake.make_folder()
         durable.make_folder(self.folder)
         lock = filelock.FileLock(self.folder / ".lock", thread_local=False)

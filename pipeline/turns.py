@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import filelock
-
 from pipeline import durable
 from pipeline.errors import LakeConflictError, LakeLockedError
 
@@ -81,6 +79,8 @@ class Turns:
     @contextlib.contextmanager
     def locked_here(self, *, tell: Tell = _tell_nobody) -> Iterator[None]:
         """Keep the writers of this machine out, for who reads."""
+        import filelock  # here, since readers do without
+
         self.make_folder()
         lock = filelock.FileLock(self.folder / ".lock")
         try:
