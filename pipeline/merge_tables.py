@@ -62,14 +62,17 @@ def merge_tables(one: pa.Table, other: pa.Table) -> pa.Table:
         "fetched_at": fetched_at,
         "deleted_at": pc.if_else(pc.greater(deleted_at, fetched_at), deleted_at, pa.scalar(None, deleted_at.type)),
         "load_id": load_id,
-        "is_detail": pa.array(_is_current(clocks, columns["updated_at"])),
+        "is_detail": _bools(_is_current(clocks, columns["updated_at"])),
         SOURCES.name: pa.nulls(len(one), pa.string()),
     }
     plain = _table(columns)
     columns[SOURCES.name] = _written_clocks(clocks, _read_clocks(plain))
     merged = _table(columns)
     tied = np.flatnonzero((is_as_new & ones.told & others.told).any(axis=0))
-    return _with_rows(merged, tied, _merged_rows(one.take(tied), other.take(tied))) if len(tied) else merged
+    if not len(tied):
+        return merged
+    places = _indices(tied)
+    return _with_rows(merged, tied, _merged_rows(one.take(places), other.take(places)))
 
 
 def merge_runs(table: pa.Table) -> pa.Table:
@@ -82,10 +85,10 @@ def merge_runs(table: pa.Table) -> pa.Table:
         return table
     starts = np.flatnonzero(is_first)
     counts = np.diff(np.append(starts, len(table)))
-    merged = table.take(pa.array(starts))
+    merged = table.take(_indices(starts))
     for number in range(1, int(counts.max())):
         places = np.flatnonzero(counts > number)
-        rows = merge_tables(table.take(pa.array(starts[places] + number)), merged.take(pa.array(places)))
+        rows = merge_tables(table.take(_indices(starts[places] + number)), merged.take(_indices(places)))
         merged = _with_rows(merged, places, rows)
     return merged
 
@@ -107,8 +110,8 @@ def _is_same(one: pa.Table, other: pa.Table, columns: tuple[str, ...]) -> Flags:
             same &= _equal(one[column], other[column])
     # Arrow does not compare lists: only what is the same but for them is looked at value by value.
     left = np.flatnonzero(same)
-    pairs = zip(one["breakdown"].take(left).to_pylist(), other["breakdown"].take(left).to_pylist(), strict=True)
-    same[left] = [mine == its for mine, its in pairs]
+    mine, its = (table["breakdown"].take(_indices(left)).to_pylist() for table in (one, other))
+    same[left] = [a == b for a, b in zip(mine, its, strict=True)]
     return same
 
 
@@ -123,7 +126,7 @@ def _chosen(one: pa.ChunkedArray, other: pa.ChunkedArray, is_from_one: Flags) ->
     if not is_from_one.any():
         return other
     places = np.arange(len(one)) + np.where(is_from_one, 0, len(one))
-    return pa.chunked_array([*one.chunks, *other.chunks], one.type).take(pa.array(places))
+    return pa.chunked_array([*one.chunks, *other.chunks], one.type).take(_indices(places))
 
 
 def _latest(one: pa.ChunkedArray, other: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -140,7 +143,7 @@ def _read_clocks(table: pa.Table) -> _Clocks:
     clocks = _Clocks(_told(table), np.broadcast_to(as_of, shape).copy(), np.broadcast_to(fetched, shape).copy())
     written = table[SOURCES.name]
     mixed = np.flatnonzero(_flags(pc.is_valid(written)))
-    for place, text in zip(mixed.tolist(), written.take(mixed).to_pylist(), strict=True):
+    for place, text in zip(mixed.tolist(), written.take(_indices(mixed)).to_pylist(), strict=True):
         clocks.told[:, place] = False
         for as_of_us, fetched_us, columns in json.loads(text):
             registers = [_PLACE[column] for column in columns]
@@ -201,18 +204,43 @@ def _with_rows(table: pa.Table, places: Numbers, rows: pa.Table) -> pa.Table:
     """Return a table with rows of another in the place of some of its own."""
     order = np.arange(len(table))
     order[places] = len(table) + np.arange(len(rows))
-    return pa.concat_tables([table, rows]).take(pa.array(order))
+    return pa.concat_tables([table, rows]).take(_indices(order))
 
 
 def _table(columns: dict[str, Any]) -> pa.Table:
     return pa.table([columns[name] for name in RUNS_FILE_SCHEMA.names], schema=RUNS_FILE_SCHEMA)
 
 
+# Between Arrow and numpy by their buffers: Arrow itself has no way where it was imported without numpy (see `cli`).
+
+
 def _microseconds(times: pa.ChunkedArray) -> Numbers:
-    numbers: Numbers = pc.fill_null(times.cast(pa.int64()), 0).to_numpy()
-    return numbers
+    return _values(pc.fill_null(times.cast(pa.int64()), 0), np.dtype(np.int64))
 
 
 def _flags(values: pa.ChunkedArray | pa.Array) -> Flags:
-    flags: Flags = np.asarray(values)
+    bits = _values(values, np.dtype(np.uint8), are_bits=True)
+    flags: Flags = bits.view(np.bool_)
     return flags
+
+
+def _values(values: pa.ChunkedArray | pa.Array, dtype: np.dtype[Any], *, are_bits: bool = False) -> npt.NDArray[Any]:
+    """Return values, none of them null, as they lie in memory; those of a bit each as a byte each."""
+    chunks = values.chunks if isinstance(values, pa.ChunkedArray) else [values]
+    parts = [np.zeros(0, dtype)]
+    for chunk in filter(len, chunks):
+        part = np.frombuffer(chunk.buffers()[1], dtype)
+        if are_bits:
+            part = np.unpackbits(part, bitorder="little")
+        parts.append(part[chunk.offset : chunk.offset + len(chunk)])
+    return parts[-1] if len(parts) <= 2 else np.concatenate(parts)
+
+
+def _indices(places: Numbers) -> pa.Array:
+    content = np.ascontiguousarray(places, np.int64)
+    return pa.Array.from_buffers(pa.int64(), len(places), [None, pa.py_buffer(content)])
+
+
+def _bools(flags: Flags) -> pa.Array:
+    content = np.packbits(flags, bitorder="little")
+    return pa.Array.from_buffers(pa.bool_(), len(flags), [None, pa.py_buffer(content)])

@@ -162,6 +162,31 @@ def test_a_sync_imports_nothing_that_serves_or_draws(server: SandboxServer, tmp_
     assert len(second) <= len(first) <= 560
 
 
+def test_changed_runs_land_where_arrow_was_imported_without_numpy(tmp_path: Path) -> None:
+    """Loads import Arrow so; they merge by numpy all the same."""
+    first = [classify(f"clr_{n}", status="PROCESSING", usage=None) for n in range(9)]
+    second = [classify(f"clr_{n}", updatedAt="2026-11-02T10:00:00Z", usage={"credits": n}) for n in range(3, 12)]
+    code = (
+        "import sys; from pipeline.cli import main; code = main(); import pyarrow\n"
+        "try: pyarrow.array([1]).to_numpy()\n"
+        "except ImportError: sys.exit(code)\n"
+    )
+    for runs in (first, second, second):
+        (tmp_path / "saved.jsonl").write_text("\n".join(map(json.dumps, runs)))
+        done = subprocess.run(
+            [sys.executable, "-c", code, "load", "saved.jsonl", "--json"], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["landed"], told["unchanged"]) == (0, 9)
+    assert "numpy" in imported_by("load", "saved.jsonl", "--json", folder=tmp_path)
+    found = run("sql", "SELECT run_id, status, credits FROM runs ORDER BY created_at, credits NULLS FIRST, run_id",
+                "--format", "csv", folder=tmp_path)  # fmt: skip
+    assert found.stdout.splitlines()[1:] == [
+        *(f"clr_{n},PROCESSING," for n in range(3)), *(f"clr_{n},PROCESSED,{n}.000000" for n in range(3, 12)),
+    ]  # fmt: skip
+
+
 @pytest.mark.long
 def test_fetch_reads_ids_from_wherever_they_are(server: SandboxServer, tmp_path: Path) -> None:
     world = server.world
