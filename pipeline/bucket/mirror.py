@@ -24,7 +24,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from pipeline import durable, raw
-from pipeline.bucket import lease, logs
+from pipeline.bucket import lease, logs, store
 from pipeline.bucket.address import Address, cache_folder, read_address
 from pipeline.bucket.lease import Lease
 from pipeline.bucket.probe import has_conditions
@@ -38,7 +38,6 @@ _NOT_SHARED = ("ledger/",)
 _TURN = ".turn"
 _LOGS_KEPT_S = 86_400.0
 """So long raw logs stay here that came for a command: longer than any that reads them."""
-_CONDITIONAL_BYTES = 256 << 20
 
 _opening = threading.Lock()
 
@@ -163,15 +162,15 @@ class Mirror(Copy):
         if turn is not None:
             turn.check()
         over = self._tags.get(name)
-        if content is not None and name.startswith(RAW) and content.stat().st_size > _CONDITIONAL_BYTES:
-            tag = self.store.put_always(name, content)  # in several requests, which can have no condition
-        elif self._is_conditional(lambda _message: None):
-            tag = self.store.put(name, b"" if content is None else content.read_bytes(), over=over)
+        is_one_put = content is None or content.stat().st_size <= store.ONE_PUT_BYTES
+        if is_one_put and self._is_conditional(lambda _message: None):
+            tag = self.store.put(name, content or b"", over=over)
         else:
+            # The store has no conditions, or none for what takes several requests: the turn alone keeps others out.
             there = self.store.head(name)
             if (None if there is None else there.tag) != over:
                 raise LakeConflictError(f"{self.url}: another writer has replaced {name}; type the same command again")
-            tag = self.store.put_always(name, b"" if content is None else content.read_bytes())
+            tag = self.store.put_always(name, content or b"")
         self._tags[name] = tag
         return tag
 
