@@ -179,11 +179,12 @@ class Mirror(Copy):
     def pull_logs(self, unlanded: Collection[Path]) -> None:
         """Download the raw logs that are not here, and remove those that are not in the bucket any more.
 
-        Those here that have not landed are in no bucket yet, and stay.
+        Those here that have not landed are in no bucket yet, and stay; but for one that is what the bucket once had: it
+        only seems longer than what has landed, since another machine has taken out what was forgotten.
         """
         known = self.index.known()
         listed = {each.name: each for each in self.store.list_below("raw") if not is_hidden(each.name)}
-        own = {self.name_of(path) for path in unlanded}
+        own = {name for path in unlanded if (name := self.name_of(path)) not in known or not known[name].is_in(path)}
         for name in [name for name in known if name.startswith(RAW) and name not in listed and name not in own]:
             self.remove_here(name)
         for name, entry in listed.items():
