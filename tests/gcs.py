@@ -6,7 +6,8 @@ object that is not there), `If-Match` is for reads alone and does nothing to a w
 the library that reads it takes no generations; deleting what is not there is a 404; names are signed for, by a JWT of
 the service account.
 
-https://cloud.google.com/storage/docs/request-preconditions, …/xml-api/reference-headers, …/xml-api/get-bucket-list
+https://cloud.google.com/storage/docs/request-preconditions, …/xml-api/reference-headers, …/xml-api/get-bucket-list,
+…/quotas (one write a second to an object)
 """
 
 from __future__ import annotations
@@ -52,6 +53,9 @@ class Gcs:
     key: rsa.RSAPrivateKey = field(default_factory=lambda: rsa.generate_private_key(65537, 2048))
     lock: threading.Lock = field(default_factory=threading.Lock)
     generations: int = 1_700_000_000_000_000
+    between_writes_s: float = 0.0
+    """So long after an object was written another write of it is refused, as Google does within a second or so."""
+    refused: int = 0
 
     @property
     def upstream(self) -> str:
@@ -125,6 +129,10 @@ class _Handler(BaseHTTPRequestHandler):
         wanted = self.headers.get("x-goog-if-generation-match")
         if wanted is not None and int(wanted) != (there.generation if there else 0):
             self._refuse(412, "PreconditionFailed")
+            return
+        if there is not None and (datetime.now(UTC) - there.modified).total_seconds() < self.gcs.between_writes_s:
+            self.gcs.refused += 1
+            self._refuse(429, "SlowDown")
             return
         self.gcs.generations += 1
         objects[name] = _Object(body, self.gcs.generations, datetime.now(UTC))

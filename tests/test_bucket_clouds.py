@@ -19,7 +19,7 @@ from pipeline.bucket.probe import has_conditions
 from pipeline.errors import StoreError, UsageError
 from pipeline.opening import open_lake
 from tests.bucket import Bucket
-from tests.clouds import making_container, making_google_bucket, serving_azurite
+from tests.clouds import GoogleBucket, making_container, making_google_bucket, serving_azurite
 from tests.conftest import classify, land
 from tests.gcs import serving_gcs
 from tests.test_bucket import (
@@ -122,6 +122,23 @@ def test_what_is_not_there_does_not_keep_others_from_being_deleted(bucket: Bucke
         obstore.put(bucket.store(), f"runs/{number}", b"x")
     open_lake(bucket.url).mirror.store.delete(["runs/none", *(f"runs/{number}" for number in range(30))])
     assert bucket.names() == []
+
+
+def test_googles_bound_of_one_write_a_second_to_an_object_is_waited_for(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not isinstance(bucket, GoogleBucket):
+        pytest.skip("Azure has no such bound")
+    monkeypatch.setattr(store, "_RETRIES", 8)  # as outside of tests
+    bucket.gcs.between_writes_s = 1.0
+    try:
+        lake = open_lake(bucket.url)
+        for number in range(3):
+            land(lake, classify(f"clr_{number}"))
+        assert set(rows_of(bucket.url)) == {"clr_0", "clr_1", "clr_2"}
+        assert bucket.gcs.refused > 0
+    finally:
+        bucket.gcs.between_writes_s = 0.0
 
 
 def test_a_bucket_that_is_not_there_is_told(bucket: Bucket) -> None:
