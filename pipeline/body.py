@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.kinds import Kind
 from pipeline.retry import BrokenBodyError, TooLargeError, clean_text
-from pipeline.strict import parse_json
+from pipeline.strict import parse_json, parse_page
 
-Rows = tuple[list[dict[str, Any]], str | None]
+Rows = tuple[list[dict[str, Any]], list[str], str | None]
 
 _PIECE_BYTES = 262_144
 _SMALL_BYTES = 262_144
@@ -35,7 +35,7 @@ class Counters:
 
 def read_run(body: bytes, kind: Kind, run_id: str) -> dict[str, Any]:
     """Return the run that a body holds, or raise BrokenBodyError where it is not exactly the one that was asked for."""
-    payload = _read_object(body)
+    payload, _texts = _read_object(body, lambda text: (parse_json(text), []))
     found = payload.get("object"), payload.get("id")
     if found == (kind.object, run_id):
         return payload
@@ -46,26 +46,26 @@ def read_run(body: bytes, kind: Kind, run_id: str) -> dict[str, Any]:
 
 
 def read_page(body: bytes) -> Rows:
-    """Return rows and next page token of a list page, or raise BrokenBodyError where it is none."""
-    payload = _read_object(body)
+    """Return a list page's rows, their texts and the next page token, or raise BrokenBodyError where it is no page."""
+    payload, texts = _read_object(body, parse_page)
     rows, token = payload.get("data"), payload.get("nextPageToken")
     if payload.get("object") != "list" or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise BrokenBodyError(_unexpected(payload, "list"))
     if token is not None and not isinstance(token, str):
         raise BrokenBodyError("the list's nextPageToken is no text")
-    return rows, token or None
+    return rows, texts, token or None
 
 
-def _read_object(body: bytes) -> dict[str, Any]:
+def _read_object(body: bytes, parse: Callable[[str], tuple[Any, list[str]]]) -> tuple[dict[str, Any], list[str]]:
     try:
-        payload = parse_json(body.decode("utf-8"))
+        payload, texts = parse(body.decode("utf-8"))
     except UnicodeDecodeError:
         raise BrokenBodyError("the answer is not UTF-8") from None
     except ValueError as error:
         raise BrokenBodyError(f"the answer {str(error).partition(' (')[0]}") from None
     if not isinstance(payload, dict):
         raise BrokenBodyError("the answer is no JSON object")
-    return payload
+    return payload, texts
 
 
 def _unexpected(payload: Mapping[str, Any], expected: str) -> str:

@@ -15,16 +15,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from urllib.parse import urlencode
 
-import httpx
-
-from pipeline import __version__, telemetry
+from pipeline import telemetry
 from pipeline.body import Counters, read_bounded, read_page, read_run, too_large
 from pipeline.config import Connection, read_proxy
 from pipeline.errors import PipelineError
-from pipeline.kinds import API_VERSION, Kind, kind_of
+from pipeline.kinds import Kind, kind_of
 from pipeline.limiter import Limiter, Ticket, retry_after_s, unix_time
 from pipeline.retry import (
     Backoff,
@@ -41,7 +39,10 @@ from pipeline.retry import (
     failure_of_redirect,
     failure_of_status,
 )
-from pipeline.transport import AiohttpTransport, HttpxTransport, Response, Transport
+from pipeline.transport import HttpxTransport, Response, Transport
+
+if TYPE_CHECKING:
+    import httpx
 
 T = TypeVar("T")
 Headers = Mapping[str, str]
@@ -68,13 +69,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a list endpoint. `next_page_token` is null on the last page.
+    """One page of a list endpoint. `next_page_token` is null on the last page, `texts` has the rows' JSON as received.
 
     `served_at` is when it was served, by the API's own clock (where it does not say, by this machine's).
     """
 
     kind: Kind
     rows: list[dict[str, Any]]
+    texts: list[str]
     next_page_token: str | None
     body: bytes
     fetched_at: datetime
@@ -96,8 +98,8 @@ class _Received(Generic[T]):
 class ExtendClient:
     """An async context manager that fetches runs by ID and pages of the list endpoints.
 
-    Any `httpx.AsyncBaseTransport` may be given; the default is aiohttp with one connection for each of `concurrency`
-    requests under way. TLS certificates are always checked (SSL_CERT_FILE and SSL_CERT_DIR are
+    Any `httpx.AsyncBaseTransport` may be given; the default has one connection for each of `concurrency` requests under
+    way. TLS certificates are always checked (SSL_CERT_FILE and SSL_CERT_DIR are
     honoured). HTTPS_PROXY, ALL_PROXY and NO_PROXY are honoured for https:// base URLs, where a proxy sees only an
     encrypted tunnel; a plain http:// one is never asked through a proxy, which would read the key. Redirects are
     never followed and cookies never kept. `timeout_s` bounds a whole request, body included. `max_response_bytes`
@@ -123,7 +125,6 @@ class ExtendClient:
         self.stats = Counters()
         self._connection = connection
         self._limiter = limiter
-        self._concurrency = concurrency
         self._given_transport = transport
         self._transport: Transport | None = None
         self._timeout_s = timeout_s
@@ -140,15 +141,14 @@ class ExtendClient:
         self._known: str | None = None
 
     async def __aenter__(self) -> Self:
-        headers, given = _headers(self._connection), self._given_transport
+        connection, given = self._connection, self._given_transport
         if given is not None:
-            self._transport = HttpxTransport(given, headers, timeout_s=self._timeout_s)
+            self._transport = HttpxTransport(given, connection, timeout_s=self._timeout_s)
         else:
-            base_url = self._connection.base_url
-            self._transport = AiohttpTransport(
-                headers, concurrency=self._concurrency, timeout_s=self._timeout_s,
-                proxy=read_proxy(base_url), is_tls=not base_url.lower().startswith("http:"),
-            )  # fmt: skip
+            from pipeline.connections import PooledTransport
+
+            proxy = read_proxy(connection.base_url)
+            self._transport = PooledTransport(connection, timeout_s=self._timeout_s, proxy=proxy)
         return self
 
     async def __aexit__(
@@ -175,14 +175,10 @@ class ExtendClient:
         kind = kind_of(run_id)
         if kind is None:
             raise ValueError(f"{run_id[:80]!r} is no run's ID")
-        url = self._url(f"{kind.path}/{run_id}", kind.query)
+        target = _target(f"{kind.path}/{run_id}", kind.query)
         with telemetry.span("fetch", {"run_id": run_id}):
-            got = await self._fetch(f"run {run_id}", run_id, url, lambda body: read_run(body, kind, run_id))
+            got = await self._fetch(f"run {run_id}", run_id, target, lambda body: read_run(body, kind, run_id))
         return Answer(run_id, kind, got.value, got.body, got.fetched_at, got.request_id, got.attempts)
-
-    def _url(self, path: str, params: Mapping[str, str]) -> str:
-        query = f"?{urlencode(params)}" if params else ""
-        return f"{self._connection.base_url}{path}{query}"
 
     async def fetch_page(self, kind: Kind, params: Mapping[str, str]) -> Page:
         """Return one page of a kind's list endpoint.
@@ -191,26 +187,26 @@ class ExtendClient:
         """
         if not kind.listed:
             raise ValueError(f"{kind.name} runs cannot be listed")
-        url = self._url(kind.path, params)
+        target = _target(kind.path, params)
         with telemetry.span("page", {"path": kind.path}):
-            got = await self._fetch(f"list {kind.path}", kind.path, url, read_page)
-        rows, token = got.value
+            got = await self._fetch(f"list {kind.path}", kind.path, target, read_page)
+        rows, texts, token = got.value
         served = unix_time(got.http_date)
         served_at = got.fetched_at if served is None else datetime.fromtimestamp(served, UTC)
-        return Page(kind, rows, token, got.body, got.fetched_at, served_at, got.request_id, got.attempts)
+        return Page(kind, rows, texts, token, got.body, got.fetched_at, served_at, got.request_id, got.attempts)
 
-    async def _fetch(self, label: str, run_id: str, url: str, check: Callable[[bytes], T]) -> _Received[T]:
+    async def _fetch(self, label: str, run_id: str, target: str, check: Callable[[bytes], T]) -> _Received[T]:
         """Try until it comes or may not be tried again. Attempts made in an outage do not count against the run."""
         started, requests, used, answers_before = self._clock(), 0, 0, -1
         while True:
-            outcome = await self._attempt(url, check)
+            outcome = await self._attempt(target, check)
             requests += 1
             if isinstance(outcome, _Received):
                 self._note_answer()
                 self._budget.earn()
                 kind = kind_of(run_id)
                 if kind is None or not kind.reading_can_destroy:
-                    self._known = url
+                    self._known = target
                 outcome.attempts = requests
                 return outcome
             if answers_before < 0:
@@ -233,12 +229,12 @@ class ExtendClient:
         if self._breaker.answered():
             self._limiter.restore()
 
-    async def _attempt(self, url: str, check: Callable[[bytes], T]) -> _Received[T] | Failure:
+    async def _attempt(self, target: str, check: Callable[[bytes], T]) -> _Received[T] | Failure:
         """Send one request and return what came of it; nothing but cancellation and bugs leaves as an exception."""
         async with self._places:
-            return await self._send(url, check, await self._leave())
+            return await self._send(target, check, await self._leave())
 
-    async def _send(self, url: str, check: Callable[[bytes], T], ticket: Ticket) -> _Received[T] | Failure:
+    async def _send(self, target: str, check: Callable[[bytes], T], ticket: Ticket) -> _Received[T] | Failure:
         transport = self._transport
         if transport is None:
             raise RuntimeError("use the client as `async with ExtendClient(…) as client:`")
@@ -246,11 +242,11 @@ class ExtendClient:
         telemetry.requests.add(1)
         try:
             async with asyncio.timeout(self._timeout_s):
-                status, headers, body = await self._exchange(transport, url)
+                status, headers, body = await self._exchange(transport, target)
         except (BrokenBodyError, TooLargeError) as error:
             self._limiter.succeeded(ticket)
             return failure_of_body(error, 200)
-        except transport.errors as error:
+        except OSError as error:
             return failure_of_exception(error)
         except Exception as error:  # noqa: BLE001 — a bug beneath: its frames hold the headers, and in them the key
             raise PipelineError(bug_text(error, self._redact)) from None
@@ -276,17 +272,17 @@ class ExtendClient:
             elif probe or not self._breaker.is_open:
                 return ticket
 
-    async def _probe(self, url: str, ticket: Ticket) -> None:
+    async def _probe(self, target: str, ticket: Ticket) -> None:
         """Ask again for what has come before: where a few runs fail by themselves, they tell nothing of an outage."""
-        outcome = await self._send(url, bytes, ticket)
+        outcome = await self._send(target, bytes, ticket)
         if isinstance(outcome, _Received) or outcome.alive:
             self._note_answer()
         else:
             self._breaker.failed(outcome, answers_before=self._breaker.answers)
 
-    async def _exchange(self, transport: Transport, url: str) -> tuple[int, Headers, bytes]:
+    async def _exchange(self, transport: Transport, target: str) -> tuple[int, Headers, bytes]:
         """Return status, headers and decompressed body of one GET; an error's body may be missing."""
-        response = await transport.get(url)
+        response = await transport.get(target)
         try:
             status, headers = response.status, self._masked_headers(response.headers)
             if 300 <= status < 400:
@@ -340,14 +336,5 @@ class ExtendClient:
             return failure_of_body(error, status)
 
 
-def _headers(connection: Connection) -> httpx.Headers:
-    headers = {
-        "Authorization": f"Bearer {connection.api_key.reveal()}",
-        "x-extend-api-version": API_VERSION,
-        "Accept": "application/json",
-        "Accept-Encoding": "gzip",
-        "User-Agent": f"extend-pipeline/{__version__}",
-    }
-    if connection.workspace_id:
-        headers["x-extend-workspace-id"] = connection.workspace_id
-    return httpx.Headers(headers)  # which shows no key in a traceback
+def _target(path: str, params: Mapping[str, str]) -> str:
+    return f"{path}?{urlencode(params)}" if params else path

@@ -9,14 +9,13 @@ whoever needs none.
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pipeline.discover import Summary, is_entry, iter_pages
+from pipeline.discover import is_entry, iter_pages
 from pipeline.errors import ApiError, ListError
 from pipeline.kinds import BY_OBJECT, FINISHED, KINDS, PAGE_SIZE, Kind
 
@@ -138,10 +137,10 @@ async def _cover(session: Session, worklist: Worklist, listing: Listing) -> int:
 
 
 async def _take(session: Session, worklist: Worklist, kind: Kind, page: Page) -> int:
-    rows: dict[str, Summary] = {row["id"]: row for row in page.rows if is_entry(row, kind)}
-    wanted = worklist.open_among(rows)
+    texts = {row["id"]: text for row, text in zip(page.rows, page.texts, strict=True) if is_entry(row, kind)}
+    wanted = worklist.open_among(texts)
     for run_id in wanted:
-        body = json.dumps(rows[run_id]).encode()
+        body = texts[run_id].encode()
         workspace_id = session.connection.workspace_id
         session.load.take_run(run_id, body, fetched_at=page.fetched_at, is_detail=False, workspace_id=workspace_id)
     await session.checkpoint()

@@ -24,6 +24,8 @@ A message says what, which run or file or column, and what to do about it. It ne
 
 from __future__ import annotations
 
+LOGGED_LANDS_NEXT = "what had been logged lands with the next command, once this is mended"
+
 
 class PipelineError(Exception):
     """Anything that this package raises on purpose."""

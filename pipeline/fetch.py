@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING
 
 from pipeline import defaults, durable
 from pipeline.erased import read_erased
-from pipeline.errors import ApiError, RunError, RunFailedError, RunMissingError
+from pipeline.errors import LOGGED_LANDS_NEXT, ApiError, RunError, RunFailedError, RunMissingError
 from pipeline.ids import FoundId, why_unusable
 from pipeline.kinds import FINISHED, KINDS, Kind, kind_of
 from pipeline.lake import LakeFiles
-from pipeline.landing import LOGGED_LANDS_NEXT
 from pipeline.loads import MOST_ROWS, Load, LoadResult, recover
 from pipeline.opening import open_lake
 from pipeline.progress import Progress, Silent, Standing

@@ -341,8 +341,11 @@ class _Reader:
         return False
 
 
+_JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def _json_text(value: Mapping[str, Any]) -> str:
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = _JSON.encode(value)
     # Not as an escape of JSON: DuckDB takes no text for JSON that holds half a surrogate pair.
     return _SURROGATE.sub(lambda lone: f"\\\\u{ord(lone[0]):04x}", text)
 

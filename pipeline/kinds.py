@@ -169,8 +169,8 @@ KINDS: tuple[Kind, ...] = (
 
 BY_OBJECT: Mapping[str, Kind] = MappingProxyType({kind.object: kind for kind in KINDS})
 
-_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
-_LONGEST_PREFIX_FIRST = sorted(KINDS, key=lambda kind: -len(kind.prefix))
+_BY_PREFIX = {kind.prefix: kind for kind in KINDS}
+_ID = re.compile(f"({'|'.join(sorted(_BY_PREFIX, key=len, reverse=True))})[A-Za-z0-9_-]{{1,128}}")
 
 
 def kind_of(run_id: str) -> Kind | None:
@@ -178,7 +178,5 @@ def kind_of(run_id: str) -> Kind | None:
 
     Only letters, digits, `_` and `-` may follow the prefix: anything else could leave its URL path or its folder.
     """
-    for kind in _LONGEST_PREFIX_FIRST:
-        if run_id.startswith(kind.prefix):
-            return kind if _ID.fullmatch(run_id, len(kind.prefix)) else None
-    return None
+    found = _ID.fullmatch(run_id)
+    return _BY_PREFIX[found[1]] if found else None

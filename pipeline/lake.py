@@ -22,6 +22,7 @@ import math
 import os
 import stat
 import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
@@ -201,17 +202,17 @@ class LakeFiles(Turns):
 
         Where as much of the log had landed before the checksum stays, unless a new log takes the place of what it was.
         """
-        import pyarrow.compute as pc  # here, since `pipeline status` does without its 50 ms
-
         load_id = row["load_id"]
         path = self.loads_folder / f"{load_id[:4]}-{load_id[4:6]}.parquet"
-        others = sealed.read_table(path, LOADS_SCHEMA)
-        is_own = pc.equal(others["load_id"], load_id)
-        before = None if new_log else next(iter(others.filter(is_own).to_pylist()), None)
+        loads = sealed.read_table(path, LOADS_SCHEMA)
+        load_ids = loads["load_id"].to_pylist()
+        start, end = bisect_left(load_ids, load_id), bisect_right(load_ids, load_id)
+        before = None if new_log else next(iter(loads.slice(start, end - start).to_pylist()), None)
         row = row | {"raw_sha256": self.raw_sha256(row, before, new_log)}
-        others = others.filter(pc.invert(is_own))
-        table = pa.concat_tables([others, pa.Table.from_pylist([row], schema=LOADS_SCHEMA)]).sort_by("load_id")
-        durable.write_file(path, sealed.parquet_bytes(table))
+        table = pa.Table.from_pylist([row], schema=LOADS_SCHEMA)
+        durable.write_file(
+            path, sealed.parquet_bytes(pa.concat_tables([loads.slice(0, start), table, loads.slice(end)]))
+        )
 
     def raw_sha256(self, row: dict[str, Any], before: dict[str, Any] | None, new_log: Path | None) -> str | None:
         """Return the checksum of a load's log, or null where it is not kept or still written; see `write_load`."""

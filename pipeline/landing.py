@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from pipeline import durable
 from pipeline.deletion import mark_deleted
 from pipeline.erased import read_erased
-from pipeline.errors import DiskError
+from pipeline.errors import LOGGED_LANDS_NEXT, DiskError
 from pipeline.flatten import Row
 from pipeline.lake import LakeFiles, Move, UnlandedLog
 from pipeline.merge import day_of, merge_rows, same_content
@@ -36,7 +36,6 @@ from pipeline.staging import Landing, Staging
 if TYPE_CHECKING:
     import duckdb
 
-LOGGED_LANDS_NEXT = "what had been logged lands with the next command, once this is mended"
 _MERGE_ROWS = 2_000
 _DUCKDB = {"memory_limit": "128MB", "threads": "1"}
 """What DuckDB may take before it goes to the disk: less than 64 MB a thread is too little for ten million IDs."""

@@ -86,6 +86,7 @@ class Limiter:
         self._clock = clock
         self._sleep = sleep
         self._turn = asyncio.Lock()
+        self._waiting = 0
         self._ceiling = qps * _HEADROOM
         self._sent = 0
         self._last_slot = -math.inf
@@ -109,12 +110,18 @@ class Limiter:
 
     async def acquire(self) -> Ticket:
         """Wait for this request's turn and return its ticket. A waiter that is cancelled takes up no turn."""
-        waited = self._turn.locked()
-        async with self._turn:  # hands over in the order of arrival
-            while (now := self._clock()) < (due := self._due_at()):
-                waited = True
-                await self._sleep(due - now)
-            return self._take(now, waited=waited)
+        if not self._waiting and (now := self._clock()) >= self._due_at():
+            return self._take(now, waited=False)
+        waited = self._waiting > 0
+        self._waiting += 1
+        try:
+            async with self._turn:  # hands over in the order of arrival
+                while (now := self._clock()) < (due := self._due_at()):
+                    waited = True
+                    await self._sleep(due - now)
+                return self._take(now, waited=waited)
+        finally:
+            self._waiting -= 1
 
     def rejected(self, ticket: Ticket, retry_after_s: float | None = None) -> None:
         """Take note of a 429: everybody waits `retry_after_s`, and the rate halves.

@@ -20,13 +20,12 @@ from pipeline.errors import LakeError
 from pipeline.flatten import time_value
 from pipeline.intake import Intake
 from pipeline.lake import LakeFiles, UnlandedLog
-from pipeline.landing import land_log
 from pipeline.parts import adopt_parts, iter_lines, logs_with_parts, remove_parts
 from pipeline.schema import LOADS_SCHEMA
-from pipeline.staging import Landing
 
 if TYPE_CHECKING:
     from pipeline.bucket.logs import Shipping
+    from pipeline.staging import Landing
 
 Tell = Callable[[str], None]
 """Where a sentence for the user goes."""
@@ -162,6 +161,8 @@ class Load(Intake):
 
     def _land_part(self) -> bool:
         """Bring the next part of what was taken into the lake; tell whether it was the last."""
+        from pipeline.landing import land_log  # here, since a sync with nothing new does without
+
         log = UnlandedLog(self._writer.path, self.result.load_id, self._landed_bytes)
         before = replace(
             self.result,
@@ -265,6 +266,8 @@ def _remove_stray_parts(lake: LakeFiles) -> None:
 
 
 def _recover_one(lake: LakeFiles, log: UnlandedLog, tell: Tell) -> int:
+    from pipeline.landing import land_log  # here: see above
+
     before = _known_row(lake, log.load_id)
     if before is not None and before["raw_file"] is None:
         durable.remove_file(log.path)  # all of it has landed, and it is not to be kept

@@ -17,10 +17,10 @@ import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import httpx
+from urllib.parse import urlsplit
 
 from pipeline.errors import AccessError, ApiError, OutageError, PipelineError, RunFailedError, RunMissingError
+from pipeline.transport import NoConnectionError
 
 MAX_TEXT = 200
 _CODE = re.compile(r"[A-Z0-9_]{1,64}")
@@ -118,8 +118,8 @@ def failure_of_status(status: int, headers: Mapping[str, str], body: bytes, *, r
 def failure_of_redirect(status: int, headers: Mapping[str, str]) -> Failure:
     """Return the failure that a redirect is: it is never followed, and only its target's host is shown."""
     try:
-        host = httpx.URL(headers.get("location", "")).host
-    except (httpx.InvalidURL, ValueError):
+        host = urlsplit(headers.get("location", "")).hostname or ""
+    except ValueError:
         host = ""
     to = f" to {clean_text(host, 100)}" if host else ""
     return Failure("REDIRECTED", f"HTTP {status} redirects{to}, which is not followed", http_status=status)
@@ -135,21 +135,21 @@ def failure_of_body(error: BrokenBodyError | TooLargeError, status: int) -> Fail
 def failure_of_exception(error: BaseException) -> Failure:
     """Return the failure that a transport's exception is, whichever transport it was.
 
-    Looks at what lies beneath first: some report a connection that was reset or closed as ConnectTimeout.
+    Looks at what lies beneath first.
     """
     chain = _chain(error)
     for cause in chain:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            # aiohttp's own subclass of it has no verify_message.
+            # A subclass of another library may have no verify_message.
             why = clean_text(getattr(cause, "verify_message", "") or str(cause))
             return Failure("TLS_CERTIFICATE", f"the TLS certificate cannot be verified ({why})", fatal=True)
         if isinstance(cause, socket.gaierror):
             return _no_answer("DNS_FAILED", "the host name cannot be resolved", cause)
         if isinstance(cause, ssl.SSLError):
             return _no_answer("TLS", "no TLS connection", cause)
-    if any(isinstance(cause, TimeoutError) for cause in chain) or _is_plain_timeout(error):
+    if any(isinstance(cause, TimeoutError) for cause in chain):
         return _no_answer("TIMEOUT", "no answer in time", error)
-    if any(isinstance(cause, ConnectionRefusedError | httpx.ConnectError | httpx.ProxyError) for cause in chain):
+    if any(isinstance(cause, ConnectionRefusedError | NoConnectionError) for cause in chain):
         return _no_answer("CONNECTION_FAILED", "no connection", chain[-1])
     return _no_answer("CONNECTION_LOST", "connection lost", chain[-1])
 
@@ -203,10 +203,6 @@ def _chain(error: BaseException) -> list[BaseException]:
         chain.append(link)
         link = link.__cause__ or link.__context__
     return chain
-
-
-def _is_plain_timeout(error: BaseException) -> bool:
-    return isinstance(error, httpx.TimeoutException) and error.__cause__ is None
 
 
 def _error_body(body: bytes) -> dict[str, Any]:

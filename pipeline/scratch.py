@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -46,23 +44,24 @@ class _Connection(sqlite3.Connection):
     """Tells where it is that there is no room."""
 
     def execute(self, *arguments: Any) -> sqlite3.Cursor:
-        with _telling_refusals():
+        try:
             return super().execute(*arguments)
+        except sqlite3.OperationalError as error:
+            raise _refusal(error) from error
 
     def executemany(self, *arguments: Any) -> sqlite3.Cursor:
-        with _telling_refusals():
+        try:
             return super().executemany(*arguments)
+        except sqlite3.OperationalError as error:
+            raise _refusal(error) from error
 
     def executescript(self, script: Any) -> sqlite3.Cursor:
-        with _telling_refusals():
+        try:
             return super().executescript(script)
+        except sqlite3.OperationalError as error:
+            raise _refusal(error) from error
 
 
-@contextlib.contextmanager
-def _telling_refusals() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        raise DiskError(
-            f"{tempfile.gettempdir()}: {error}; TMPDIR can name another folder for what is kept for a while"
-        ) from error
+def _refusal(error: sqlite3.OperationalError) -> DiskError:
+    where = tempfile.gettempdir()
+    return DiskError(f"{where}: {error}; TMPDIR can name another folder for what is kept for a while")

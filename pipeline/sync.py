@@ -9,7 +9,6 @@ limit belongs to the organization.
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -19,13 +18,20 @@ from typing import TYPE_CHECKING
 from pipeline import durable
 from pipeline.cover import cover, plan_listings
 from pipeline.discover import OVERLAP, Bounds, Summary, Walk, is_entry
-from pipeline.errors import ApiError, DiskError, ListError, ListRemovedError, PipelineError, StoreError
+from pipeline.errors import (
+    LOGGED_LANDS_NEXT,
+    ApiError,
+    DiskError,
+    ListError,
+    ListRemovedError,
+    PipelineError,
+    StoreError,
+)
 from pipeline.fetch import Rounds
 from pipeline.ids import FoundId
 from pipeline.kinds import KINDS, Kind
 from pipeline.known import Known
 from pipeline.lake import LakeFiles
-from pipeline.landing import LOGGED_LANDS_NEXT
 from pipeline.loads import MOST_ROWS, Load, recover
 from pipeline.needs import YOUNG, Level, Needs, find_needs, find_unfinished
 from pipeline.progress import Progress, Silent, Standing
@@ -298,11 +304,12 @@ class _WorkspaceSync:
             session.load.result.invalid += len(rows) - len(usable)
             self.progress.tell(f"list {kind.path}: {len(rows) - len(usable)} entries that are no {kind.object}")
         changed = await asyncio.to_thread(known.changed, kind, usable)
+        texts = {id(row): text for row, text in zip(page.rows, page.texts, strict=True)}
         taken = 0
         for row in changed:
             taken += session.load.take_run(
                 row["id"],
-                json.dumps(row).encode(),
+                texts[id(row)].encode(),
                 fetched_at=page.fetched_at,
                 is_detail=False,
                 workspace_id=self.connection.workspace_id,

@@ -29,15 +29,14 @@ def crash(*_arguments: Any, **_options: Any) -> NoReturn:
 
 def crash_at(place: str | None) -> None:
     """Let that place fail: where a payload is taken, below the HTTP client, or where the key has been read."""
-    import aiohttp
-
     import pipeline.config
+    import pipeline.connections
     import pipeline.loads
 
     if place == "taking":
         pipeline.loads.Load.take_run = crash  # type: ignore[method-assign]  # for this process alone
     elif place == "transport":
-        aiohttp.TCPConnector.connect = crash  # type: ignore[method-assign]  # for this process alone
+        pipeline.connections.PooledTransport._connect = crash  # type: ignore[method-assign]  # for this process alone
     elif place == "workspace":
         pipeline.config._read_workspace = crash
 

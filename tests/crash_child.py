@@ -27,7 +27,7 @@ from pipeline.checks import repair
 from pipeline.lake import LakeFiles
 
 PRELOADED = [
-    "aiohttp", "duckdb", "pandas", "pipeline.client", "pipeline.commands.check", "pipeline.rebuild",
+    "duckdb", "pandas", "pipeline.client", "pipeline.connections", "pipeline.commands.check", "pipeline.rebuild",
     "pipeline.sync", "pipeline.sync_summary", "pyarrow.compute", "pyarrow.pandas_compat", "pyarrow.parquet", "pytest",
     "pytz", __name__,
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from pipeline.lake import LakeFiles
 from pipeline.sync import SyncOptions, run_sync
 
 PRELOADED = [
-    "aiohttp", "duckdb", "pipeline.client", "pipeline.sync", "pyarrow.compute", "pyarrow.parquet",
+    "duckdb", "pipeline.client", "pipeline.connections", "pipeline.sync", "pyarrow.compute", "pyarrow.parquet",
     "pytest", __name__,
 ]  # fmt: skip
 """What the server that forks such processes should have imported."""

@@ -136,7 +136,7 @@ REASONS: dict[str, tuple[str, int | None]] = {
     **dict.fromkeys(
         (
             "html_200", "empty_200", "error_200", "named_twice", "cut_json", "invalid_utf8", "utf16", "nested_1000",
-            "too_many_digits", "gzip_cut", "gzip_wrong_sum", "no_length_and_cut",
+            "too_many_digits", "gzip_cut", "gzip_wrong_sum", "no_length_and_cut", "length_too_short",
         ),
         ("BROKEN_BODY", 200),
     ),
@@ -145,7 +145,7 @@ REASONS: dict[str, tuple[str, int | None]] = {
         (
             "reset_before_head", "reset_in_head", "reset_in_body", "half_closed_before_head", "half_closed_in_head",
             "half_closed_in_body", "length_too_long", "length_no_number", "length_negative", "two_lengths",
-            "chunks_cut", "no_http", "length_too_short",
+            "chunks_cut", "no_http",
         ),
         ("CONNECTION_LOST", None),
     ),

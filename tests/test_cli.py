@@ -22,8 +22,8 @@ from tests.conftest import classify
 
 NEEDLESS = {"pandas", "httpx._main", "click", "pygments"}
 """What no command needs, and what we stand on would import."""
-ASKING = {"httpx", "aiohttp", "asyncio", "sqlite3", "pipeline.sync", "pipeline.fetch", "pipeline.client"}
-SERVING = {"uvicorn", "starlette", "httptools", "pipeline.sandbox"}
+ASKING = {"httpx", "httptools", "asyncio", "sqlite3", "pipeline.sync", "pipeline.fetch", "pipeline.client"}
+SERVING = {"uvicorn", "starlette", "pipeline.sandbox"}
 HEAVY = {
     *NEEDLESS,
     *ASKING,
@@ -155,7 +155,7 @@ def test_a_sync_imports_nothing_that_serves_or_draws(server: SandboxServer, tmp_
     command = ["sync", "--quiet", "--qps", "1000", "--kind", "edit"]
     first, second = (imported_by(*command, folder=tmp_path, **known) for _ in range(2))
     assert {*NEEDLESS, *SERVING, "rich"} & first == set()
-    assert {"duckdb", "pyarrow", "aiohttp", "pipeline.catalog"} < first
+    assert {"duckdb", "pyarrow", "pipeline.connections", "pipeline.catalog"} < first
     # Nothing is new, so nothing is asked of the catalog.
     assert {*NEEDLESS, *SERVING, "rich", "pipeline.catalog", "pipeline.reports.questions"} & second == set()
     assert len(second) <= len(first) <= 600

@@ -13,7 +13,6 @@ import sys
 import traceback
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,7 @@ from pipeline.retry import (
 )
 from pipeline.sandbox.limits import TokenBucket, retry_headers
 from tests.simulated import now, run_simulated
+from tests.wire import Serve, ok, raw, serving
 
 CANARY = "sk_canary_7f3a"
 RUN = {"object": "classify_run", "id": "clr_1", "status": "PROCESSED"}
@@ -214,7 +214,11 @@ def test_a_body_that_is_no_page_is_refused(page: dict[str, Any]) -> None:
 
 def test_no_token_means_the_last_page() -> None:
     for last in ({}, {"nextPageToken": None}, {"nextPageToken": ""}):
-        assert read_page(json.dumps({"object": "list", "data": [RUN], **last}).encode()) == ([RUN], None)
+        assert read_page(json.dumps({"object": "list", "data": [RUN], **last}).encode()) == (
+            [RUN],
+            [json.dumps(RUN)],
+            None,
+        )
 
 
 def read_chunks(*chunks: bytes, encoding: str = "gzip", limit: int = 1000) -> bytes:
@@ -706,40 +710,7 @@ def test_no_more_requests_than_places_are_under_way() -> None:
 
 # --- real sockets -----------------------------------------------------------------------------------------------------
 
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter, str], Awaitable[None]]
 BODY = json.dumps(RUN).encode()
-
-
-@asynccontextmanager
-async def serving(serve: Serve, **options: Any) -> AsyncIterator[str]:
-    """Yield the address of a loopback server that hands each request's head to `serve`, until it closes."""
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task
-        tasks.add(task)
-        try:
-            while not writer.is_closing():
-                head = await reader.readuntil(b"\r\n\r\n")
-                await serve(reader, writer, head.decode())
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass
-        finally:
-            tasks.discard(task)
-            writer.close()
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0, **options)
-    try:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        for task in list(tasks):
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        await asyncio.sleep(0)
 
 
 async def no_wait(seconds: float) -> None:
@@ -751,11 +722,6 @@ def real_client(base_url: str, **options: Any) -> ExtendClient:
     return ExtendClient(Connection(base_url, Secret(CANARY)), limiter=Limiter(10_000), **options)
 
 
-def ok(body: bytes = BODY, *headers: str) -> bytes:
-    lines = ["HTTP/1.1 200 OK", f"Content-Length: {len(body)}", *headers]
-    return "\r\n".join([*lines, "", ""]).encode() + body
-
-
 def fetch_really(serve: Serve, **options: Any) -> tuple[Answer | RunError, ExtendClient]:
     async def main() -> tuple[Answer | RunError, ExtendClient]:
         async with serving(serve) as address, real_client(f"http://{address}", **options) as client:
@@ -765,16 +731,6 @@ def fetch_really(serve: Serve, **options: Any) -> tuple[Answer | RunError, Exten
                 return failed, client
 
     return asyncio.run(main())
-
-
-def raw(answer: bytes, *, close: bool = True) -> Serve:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: str) -> None:
-        writer.write(answer)
-        await writer.drain()
-        if close:
-            writer.close()
-
-    return serve
 
 
 def test_a_run_comes_over_a_real_socket_and_no_cookie_is_kept() -> None:
@@ -791,7 +747,7 @@ def test_a_run_comes_over_a_real_socket_and_no_cookie_is_kept() -> None:
     answers = asyncio.run(main())
     assert [answer.body for answer in answers] == [BODY] * 3
     assert heads[0].startswith("GET /api/classify_runs/clr_1 HTTP/1.1\r\n")
-    assert f"authorization: Bearer {CANARY}\r\n" in heads[0]
+    assert f"Authorization: Bearer {CANARY}\r\n" in heads[0]
     assert heads[0] == heads[2]
 
 
@@ -800,7 +756,7 @@ async def _reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, hea
 
 
 async def _reset_in_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: str) -> None:
-    writer.write(ok()[:-5])
+    writer.write(ok(BODY)[:-5])
     await writer.drain()
     await asyncio.sleep(0.01)
     writer.transport.abort()
@@ -826,7 +782,7 @@ WIRE_FAULTS: dict[str, tuple[Serve, str]] = {
     "closed without a word": (raw(b""), "CONNECTION_LOST"),
     "reset": (_reset, "CONNECTION_LOST"),
     "reset in the body": (_reset_in_body, "CONNECTION_LOST"),
-    "shorter than said": (raw(ok()[:-1]), "CONNECTION_LOST"),
+    "shorter than said": (raw(ok(BODY)[:-1]), "CONNECTION_LOST"),
     "chunks cut short": (raw(_CHUNKED + b"40\r\n" + BODY), "CONNECTION_LOST"),
     "chunk of no size": (raw(_CHUNKED + b"zz\r\n" + BODY), "CONNECTION_LOST"),
     "no HTTP": (raw(b"SSH-2.0-OpenSSH\r\n\r\n"), "CONNECTION_LOST"),
@@ -862,7 +818,7 @@ def test_a_kept_connection_that_the_server_closed_is_no_failure() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: str) -> None:
         nonlocal served
         served += 1
-        writer.write(ok())  # says nothing of closing, and does
+        writer.write(ok(BODY))  # says nothing of closing, and does
         await writer.drain()
         writer.close()
 
@@ -907,7 +863,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path, monkey
     authority.issue_cert("localhost").configure_cert(context)
 
     async def main() -> Answer:
-        async with serving(raw(ok()), ssl=context) as address:
+        async with serving(raw(ok(BODY)), ssl=context) as address:
             url = f"https://localhost:{address.rsplit(':')[-1]}"
             async with real_client(url) as client:
                 with pytest.raises(ApiError, match="certificate cannot be verified"):
@@ -942,10 +898,10 @@ def test_plain_http_goes_through_no_proxy(monkeypatch: pytest.MonkeyPatch) -> No
 
     async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: str) -> None:
         through.append(head)
-        writer.write(ok())
+        writer.write(ok(BODY))
 
     async def main() -> Answer:
-        async with serving(proxy) as between, serving(raw(ok())) as address:
+        async with serving(proxy) as between, serving(raw(ok(BODY))) as address:
             for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
                 monkeypatch.setenv(name, f"http://{between}")
                 monkeypatch.setenv(name.lower(), f"http://{between}")
@@ -989,7 +945,7 @@ def test_cancelling_leaves_nothing_behind() -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: str) -> None:
             if stall:
                 await asyncio.sleep(60)
-            writer.write(ok())
+            writer.write(ok(BODY))
 
         async with serving(serve) as address, real_client(f"http://{address}", concurrency=2) as client:
             tasks = [asyncio.create_task(client.fetch_run("clr_1")) for _ in range(6)]

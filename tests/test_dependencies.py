@@ -14,7 +14,6 @@ PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_t
 FLOORS = dict(re.fullmatch(r"([a-z-]+)>=([0-9.]+)", each).groups() for each in PROJECT["dependencies"])
 
 MENDED = {
-    "aiohttp": ("3.13.3", "CVE-2025-69223: a small compressed body fills the memory"),
     "filelock": ("3.20.1", "CVE-2025-68146: a link takes the place of the lock's file"),
     "pyarrow": ("14.0.1", "CVE-2023-47248: reading a file runs code in it"),
     "starlette": ("0.49.1", "CVE-2025-62727: one Range header keeps the server busy"),
@@ -28,7 +27,7 @@ def numbers(text: str) -> tuple[int, ...]:
 
 def test_the_package_stands_on_these_and_no_others() -> None:
     assert sorted(FLOORS) == [
-        "aiohttp", "duckdb", "filelock", "httptools", "httpx", "numpy", "opentelemetry-api", "pandas",
+        "duckdb", "filelock", "httptools", "httpx", "numpy", "pandas",
         "pyarrow", "pytz", "rich", "starlette", "uvicorn", "zstandard",
     ]  # fmt: skip
 

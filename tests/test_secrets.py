@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import duckdb
+import httpx
 import nbformat
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,10 +26,12 @@ import zstandard
 from nbclient import NotebookClient
 from rich.pretty import pretty_repr
 
-from pipeline.client import ExtendClient, _headers
+from pipeline.client import ExtendClient
 from pipeline.config import Connection, Secret, read_connection, read_connections
+from pipeline.connections import PooledTransport
 from pipeline.errors import UsageError
 from pipeline.limiter import Limiter
+from pipeline.transport import HttpxTransport
 from tests.conftest import classify
 
 HALVES = ("kF7xQ2mVb9LwT4zR", "Nc8sYh3GdJ6pUe5A")
@@ -230,8 +233,11 @@ def test_what_holds_a_key_shows_a_mask_in_its_place() -> None:
     connection = Connection("https://x.test", Secret(KEY), "ws_a")
     client = ExtendClient(connection, limiter=Limiter(10))
     secret = connection.api_key
-    texts = [f"{held!r} {held} {pretty_repr(held)}" for held in (connection, client, secret, [secret], {"a": secret})]
-    texts += [repr(dataclasses.asdict(connection)), f"{vars(client)}", repr(_headers(connection))]
+    pool = PooledTransport(connection, timeout_s=1, proxy=f"http://user:{HALVES[0]}@127.0.0.1")
+    given = HttpxTransport(httpx.MockTransport(lambda request: httpx.Response(200)), connection, timeout_s=1)
+    held_by = (connection, client, secret, [secret], {"a": secret}, pool, given)
+    texts = [f"{held!r} {held} {pretty_repr(held)}" for held in held_by]
+    texts += [repr(dataclasses.asdict(connection)), *(f"{vars(each)}" for each in (client, pool, given))]
     assert "[secret]" in texts[0]
     assert "[secure]" in texts[-1]
     assert not any(half in text for text in texts for half in HALVES)

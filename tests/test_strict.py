@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline import raw
 from pipeline.body import Counters, read_bounded, read_page, read_run
@@ -19,7 +22,7 @@ from pipeline.kinds import BY_OBJECT
 from pipeline.lake import LakeFiles
 from pipeline.replay import load_files
 from pipeline.retry import BrokenBodyError, TooLargeError
-from pipeline.strict import MAX_NESTING, parse_json
+from pipeline.strict import MAX_NESTING, parse_json, parse_page
 from tests.conftest import NOON
 
 CLASSIFY = BY_OBJECT["classify_run"]
@@ -46,6 +49,43 @@ def test_of_another_key_that_stands_twice_the_last_counts() -> None:
         "d": 2,
         "file": {"id": 2},
     }
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["id", "object", "data", "x"]), inner),
+    max_leaves=20,
+)
+PAGE = st.fixed_dictionaries({"object": st.just("list"), "data": st.lists(JSON)}, optional={"nextPageToken": st.text()})
+
+
+def outcome(read: Callable[[str], Any], text: str) -> str:
+    try:
+        return json.dumps(read(text))
+    except ValueError as error:
+        return f"refused: {error}"
+
+
+@given(PAGE | JSON, st.sampled_from([None, 0, 1]), st.integers(0), st.sampled_from(['"', ",", "}", "]", "[", "", " :"]))
+def test_a_page_is_read_as_any_json_is_and_its_entries_as_they_stand(
+    page: Any, indent: int | None, at: int, spoiling: str
+) -> None:
+    text = json.dumps(page, indent=indent)
+    value, texts = parse_page(text)
+    assert json.dumps(value) == json.dumps(page) == outcome(parse_json, text)
+    entries = page.get("data") if isinstance(page, dict) else None
+    assert [json.dumps(json.loads(each)) for each in texts] == [
+        json.dumps(entry) for entry in (entries if isinstance(entries, list) else [])
+    ]
+    assert all(each in text and each == each.strip() for each in texts)
+    spoiled = text[: at % (len(text) + 1)] + spoiling + text[at % (len(text) + 1) + 1 :]
+    assert outcome(lambda each: parse_page(each)[0], spoiled) == outcome(parse_json, spoiled)
+
+
+def test_of_data_that_stands_twice_the_last_counts() -> None:
+    assert parse_page(' {"data": [1, {"x": 1.10}], "data" : [ 2.50 ,"a"] } ') == ({"data": [2.5, "a"]}, ["2.50", '"a"'])
+    assert parse_page('{"data": [1], "data": null}') == ({"data": None}, [])
+    assert parse_page('[{"data": [1]}]') == ([{"data": [1]}], [])
 
 
 @pytest.mark.parametrize(

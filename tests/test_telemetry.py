@@ -72,7 +72,7 @@ def test_without_an_sdk_nothing_of_it_is_imported_or_printed() -> None:
     code = (
         "import sys\nfrom pipeline import telemetry\n"
         "with telemetry.span('load', {}): telemetry.requests.add(1)\n"
-        "print([name for name in sys.modules if name.startswith('opentelemetry.sdk')])"
+        "print([name for name in sys.modules if name.startswith('opentelemetry')])"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("[]\n", "")

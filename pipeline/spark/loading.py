@@ -18,8 +18,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, Row
 
 from pipeline import durable
-from pipeline.errors import PipelineError
-from pipeline.landing import LOGGED_LANDS_NEXT
+from pipeline.errors import LOGGED_LANDS_NEXT, PipelineError
 from pipeline.loads import MOST_ROWS, Load, LoadResult, recover
 from pipeline.opening import open_lake
 from pipeline.parts import list_parts, part_path, remove_parts

@@ -20,7 +20,7 @@ from typing import Any
 QUESTIONS = ("by_id", "memory", "rate_limit", "sync", "landing", "asking", "start", "growth")
 """All questions, each a module of its own, in the order in which they are told of."""
 RESULTS = Path(__file__).parent / "results.json"
-_PACKAGES = ("extend-pipeline", "duckdb", "pyarrow", "pandas", "httpx", "aiohttp", "dlt", "extend-ai")
+_PACKAGES = ("extend-pipeline", "duckdb", "pyarrow", "pandas", "httpx", "httptools", "dlt", "extend-ai")
 _HEADER = ("what", "`pipeline`", "beside it", "ratio", "to reach", "")
 
 
