@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 from pipeline import durable, raw
 from pipeline.at_work import at_rest
 from pipeline.erased import Erased, read_erased, write_erased
+from pipeline.errors import LakeConflictError
 from pipeline.expiry import Expiry, made_before
 from pipeline.lake import LakeFiles
 from pipeline.ledger import LedgerFiles
@@ -62,12 +64,15 @@ def sweep(
     """
     swept = Swept()
     names_forgotten, before = forgotten and bool(erased.runs), erased.pruned_before if pruned else None
-    with lake.writing(tell=tell):
+
+    def sweep_tables() -> None:
         _sweep_rows(lake, erased, swept, forgotten=names_forgotten, pruned=before is not None)
         _sweep_dead_letters(lake, erased, swept, pruned=before is not None)
         if names_forgotten:
             _sweep_loads(lake, erased)
             _remove_set_aside(lake, tell)
+
+    lake.write(sweep_tables, tell=tell)
     _sweep_ledger(lake, tell)
     if names_forgotten:
         sweep_logs(
@@ -81,10 +86,12 @@ def sweep(
 
 
 def _finish(lake: LakeFiles, erased: Erased, tell: Tell) -> None:
-    with lake.writing(tell=tell):
+    def note() -> None:
         now = read_erased(lake)
         if now.unfinished and (now.runs, now.pruned_before) == (erased.runs, erased.pruned_before):
             write_erased(lake, replace(now, unfinished=False))
+
+    lake.write(note, tell=tell)
 
 
 # Rows
@@ -213,14 +220,23 @@ def sweep_logs(
             if not is_at_rest:
                 swept.busy = (*swept.busy, path.name.removesuffix(raw.SUFFIX))
             elif path.exists() and _would_change(path, change_of(path), drops_damage=drops_damage):
-                with lake.writing(tell=tell):
-                    _edit(lake, path, change_of(path), swept, tell)
+                lake.write(partial(_edit_newest, lake, path, change_of(path), swept, tell), tell=tell)
 
 
 def _would_change(path: Path, change: Change, *, drops_damage: bool) -> bool:
     return any(
         drops_damage if isinstance(part, raw.Damage) else change(part) is not None for part in raw.iter_frames(path)
     )
+
+
+def _edit_newest(lake: LakeFiles, path: Path, change: Change, swept: Swept, tell: Tell) -> None:
+    """Edit a log as of now: where another machine has edited it since it was fetched, that one."""
+    try:
+        _edit(lake, path, change, swept, tell)
+    except LakeConflictError:
+        lake.fetch_logs()
+        if path.exists():
+            raise  # to be done again, with what was fetched
 
 
 def _edit(lake: LakeFiles, path: Path, change: Change, swept: Swept, tell: Tell) -> None:
@@ -249,8 +265,7 @@ def expire_payloads(lake: LakeFiles, expiry: Expiry, swept: Swept, *, tell: Tell
     due = [path for path in lake.fetch_logs() if expiry.is_due(path, known)]
     for group in expiry.groups(due):
         sweep_logs(lake, group, expiry.change_of, swept, tell=tell)
-        with lake.writing(tell=tell):
-            _note_oldest(lake, group, swept)
+        lake.write(partial(_note_oldest, lake, group, swept), tell=tell)
 
 
 def _note_oldest(lake: LakeFiles, group: dict[Path, date], swept: Swept) -> None:

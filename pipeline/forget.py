@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from pipeline.at_work import running_loads
 from pipeline.catalog import Lake
-from pipeline.erased import read_erased, write_erased
+from pipeline.erased import Erased, read_erased, write_erased
 from pipeline.erasure import Swept, sweep
 from pipeline.errors import LakeLockedError
 from pipeline.lake import LakeFiles
@@ -44,10 +44,13 @@ def forget_runs(
     runs in, and whatever command comes next finishes what was cut short.
     """
     wanted = sorted(set(run_ids))
-    with lake.writing(tell=tell):
+
+    def note() -> tuple[Erased, set[str]]:
         erased = read_erased(lake).with_runs(wanted, now())
         write_erased(lake, erased)
-        at_work = running_loads(lake)
+        return erased, running_loads(lake)
+
+    erased, at_work = lake.write(note, tell=tell)
     _wait_for(lake, at_work, tell, wait_s)
     swept = sweep(lake, erased, pruned=False, tell=tell)
     return Forgotten(len(wanted), swept, find_traces(lake, set(wanted).intersection))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date
 
-from pipeline.erased import read_erased, write_erased
+from pipeline.erased import Erased, read_erased, write_erased
 from pipeline.erasure import Swept, expire_payloads, sweep
 from pipeline.expiry import Expiry
 from pipeline.lake import LakeFiles
@@ -36,10 +36,13 @@ def prune_runs(lake: LakeFiles, before: date, *, raw_only: bool = False, tell: T
         swept = Swept()
         expire_payloads(lake, due, swept, tell=tell)
     else:
-        with lake.writing(tell=tell):
+
+        def note() -> Erased:
             erased = replace(read_erased(lake), pruned_before=before, unfinished=True)
             write_erased(lake, erased)
-        swept = sweep(lake, erased, forgotten=False, tell=tell)
+            return erased
+
+        swept = sweep(lake, lake.write(note, tell=tell), forgotten=False, tell=tell)
     busy = {path for path in logs if path.name.split(".")[0] in swept.busy}
     search = find_traces(lake, lambda _ids: set(), before=before, logs=logs - busy, payloads_only=raw_only)
     return Pruned(before, swept, search)

@@ -34,16 +34,18 @@ def rebuild_lake(lake: LakeFiles, *, tell: Tell = lambda _message: None) -> Rebu
     logs = [UnlandedLog(path, path.name.removesuffix(raw.SUFFIX), 0) for path in lake.fetch_logs()]
     if not logs:
         raise UsageError(f"{lake.raw_folder}: no raw log here, so there is nothing to rebuild the lake from")
-    with lake.writing(tell=tell):
-        logs = [log for log in logs if _is_at_rest(lake, log, tell)]
-        landings = land_logs(lake, logs, replace=True)
+
+    def land_again() -> tuple[list[Landing], dict[str, int | None], int]:
+        landings = land_logs(lake, [log for log in logs if _is_at_rest(lake, log, tell)], replace=True)
         loads = lake.read_loads()
         landed_bytes = dict(zip(loads["load_id"].to_pylist(), loads["raw_bytes"].to_pylist(), strict=True))
-        for landing in landings:
-            _tell_damage(landing, landed_bytes.get(landing.load_id) or 0, tell)
-        total = sum(len(lake.read_day(day)) for day in lake.days())
+        return landings, landed_bytes, sum(len(lake.read_day(day)) for day in lake.days())
+
+    landings, landed_bytes, total = lake.write(land_again, tell=tell)
+    for landing in landings:
+        _tell_damage(landing, landed_bytes.get(landing.load_id) or 0, tell)
     runs, unchanged = sum(each.landed for each in landings), sum(each.unchanged for each in landings)
-    return Rebuilt(len(logs), runs + unchanged, unchanged, total - runs - unchanged)
+    return Rebuilt(len(landings), runs + unchanged, unchanged, total - runs - unchanged)
 
 
 def _tell_damage(landing: Landing, landed_bytes: int, tell: Tell) -> None:

@@ -1,4 +1,7 @@
-"""A bucket on loopback: moto's server of the S3 protocol, and in front of it a proxy that counts, spoils and delays."""
+"""A bucket on loopback: moto's server of the S3 protocol, and in front of it a proxy that counts, spoils and delays.
+
+Those of Azure and Google are in `clouds`, behind the same proxy.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ from moto.server import ThreadedMotoServer
 
 HOST = "127.0.0.1"
 KEY_ID, SECRET_KEY = "AKIDcanary7Qm2Vb9LwT4", "canary/Nc8sYh3GdJ6pUe5A+kF7xQ2mVb9LwT4zRq"
-_CONDITIONS = ("if-match", "if-none-match")
+_CONDITIONS = ("if-match", "if-none-match", "x-goog-if-generation-match")
+_LISTS = ("list-type=", "comp=list")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,8 @@ class Proxy:
 
     upstream: str
     prefix: str
+    parts: int = 1
+    """So many parts of a path stand before an object's name: the bucket; for Azure's emulator, the account too."""
     port: int = 0
     asked: list[Asked] = field(default_factory=list)
     plan: Plan = lambda _asked: None
@@ -118,12 +124,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _asked(self, headers: Mapping[str, str]) -> Asked:
         parts = urlsplit(self.path)
-        name = unquote(parts.path).lstrip("/").partition("/")[2]
+        name = "/".join(unquote(parts.path).lstrip("/").split("/")[self.proxy.parts :])
         if not name:
             listed = [unquote(each.partition("=")[2]) for each in parts.query.split("&") if each.startswith("prefix=")]
             name = listed[0] if listed else ""
         conditions = [name for name in headers if name.lower() in _CONDITIONS]
-        method = "LIST" if self.command == "GET" and "list-type" in parts.query else self.command
+        is_list = self.command == "GET" and any(each in parts.query for each in _LISTS)
+        method = "LIST" if is_list else self.command
         return Asked(method, name.removeprefix(f"{self.proxy.prefix}/"), bool(conditions))
 
     def _spoil(self, spoilt: Spoilt) -> None:
@@ -157,9 +164,9 @@ def serving_moto() -> Iterator[str]:
 
 
 @contextmanager
-def serving_proxy(upstream: str, prefix: str) -> Iterator[Proxy]:
+def serving_proxy(upstream: str, prefix: str, *, parts: int = 1) -> Iterator[Proxy]:
     """Serve a proxy in front of it."""
-    proxy = Proxy(upstream, prefix)
+    proxy = Proxy(upstream, prefix, parts)
     handler = type("Handler", (_Handler,), {"proxy": proxy})
     server = _Server((HOST, 0), handler)
     proxy.port = server.server_address[1]
@@ -174,7 +181,7 @@ def serving_proxy(upstream: str, prefix: str) -> Iterator[Proxy]:
 
 @dataclass(slots=True)
 class Bucket:
-    """A bucket, empty at first; `proxy` stands in front of it."""
+    """A bucket of S3, empty at first; `proxy` stands in front of it."""
 
     url: str
     proxy: Proxy
@@ -182,19 +189,32 @@ class Bucket:
 
     def environment(self, machine: str = "a") -> dict[str, str]:
         """Return what a machine's environment says of the bucket, and where its mirrors are."""
+        return {**self.credentials(), "PIPELINE_CACHE": str(self.folder / f"machine-{machine}")}
+
+    def credentials(self) -> dict[str, str]:
+        """Return what the environment of those who may use the bucket says of it."""
         return {
             "AWS_ENDPOINT_URL": self.proxy.endpoint,
             "AWS_ACCESS_KEY_ID": KEY_ID,
             "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
             "AWS_REGION": "us-east-1",
-            "PIPELINE_CACHE": str(self.folder / f"machine-{machine}"),
         }
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What nothing may show."""
+        return (KEY_ID, SECRET_KEY)
 
     @contextmanager
     def on(self, machine: str) -> Iterator[str]:
         """Be another machine for a while: with a cache of its own; give the lake's URL."""
         with mock.patch.dict(os.environ, self.environment(machine)):
             yield self.url
+
+    def keep_versions(self) -> None:
+        """Have the bucket keep what is replaced."""
+        setting = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
+        _put(self.proxy.upstream, f"/{self.url.split('/')[2]}?versioning", setting)
 
     def names(self) -> list[str]:
         """Return the names of all objects that are not empty, below the lake's prefix."""
@@ -213,16 +233,19 @@ class Bucket:
         )  # fmt: skip
 
 
+def _put(upstream: str, path: str, body: str = "") -> None:
+    way = http.client.HTTPConnection(upstream, timeout=30)
+    signed = {"Authorization": "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request"}
+    way.request("PUT", path, body=body, headers=signed)
+    answer = way.getresponse()
+    assert answer.status == 200, answer.read()
+    way.close()
+
+
 @contextmanager
 def making_bucket(upstream: str, folder: Path) -> Iterator[Bucket]:
     """Make a bucket with a name of its own."""
     name, prefix = f"lake-{secrets.token_hex(6)}", "team/lake"
-    way = http.client.HTTPConnection(upstream, timeout=30)
-    way.request(
-        "PUT", f"/{name}", headers={"Authorization": "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request"}
-    )
-    answer = way.getresponse()
-    assert answer.status == 200, answer.read()
-    way.close()
+    _put(upstream, f"/{name}")
     with serving_proxy(upstream, prefix) as proxy:
         yield Bucket(f"s3://{name}/{prefix}", proxy, folder)

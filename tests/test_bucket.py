@@ -222,6 +222,19 @@ def test_a_file_removed_in_the_bucket_is_removed_here_and_what_was_spoilt_here_c
         assert set(rows_of(bucket.url)) == {"clr_2", "clr_3"}
 
 
+def test_a_bucket_that_keeps_old_versions_is_as_any_other(bucket: Bucket) -> None:
+    bucket.keep_versions()
+    with bucket.on("b"):
+        theirs = open_lake(bucket.url)
+    for number in range(3):
+        land(open_lake(bucket.url) if number % 2 else theirs, classify(f"clr_{number}"))
+    bucket.proxy.asked.clear()
+    assert set(rows_of(bucket.url)) == {"clr_0", "clr_1", "clr_2"}
+    came = bucket.proxy.count("GET", "runs/")
+    assert set(rows_of(bucket.url)) == {"clr_0", "clr_1", "clr_2"}
+    assert bucket.proxy.count("GET", "runs/") == came  # what came once does not come again
+
+
 @pytest.mark.parametrize(
     ("url", "says"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -11,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.at_work import running_loads
-from pipeline.bucket import lease, logs
-from pipeline.errors import LakeLockedError, StoreError
+from pipeline.bucket import lease, logs, store
+from pipeline.errors import LakeConflictError, LakeLockedError, StoreError
 from pipeline.forget import forget_runs
 from pipeline.lake import LakeFiles
 from pipeline.loads import Load, recover
@@ -255,3 +256,44 @@ def test_nothing_of_a_load_is_left_where_the_bucket_cannot_be_written(bucket: Bu
     with pytest.raises(StoreError, match="no permission, or wrong credentials"):
         Load(lake, command="load", source="test")
     assert lake.raw_logs() == []
+
+
+@pytest.mark.parametrize("bound", ["one request, with a condition", "several requests"])
+def test_a_large_log_goes_up_whole_and_not_over_one_that_was_edited_elsewhere(
+    bucket: Bucket, brief: None, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    monkeypatch.setattr(store, "_LARGE_BYTES", 1_000)
+    if bound == "several requests":
+        monkeypatch.setattr(store, "ONE_PUT_BYTES", 1_000)
+    # Bytes of chance, which nothing makes smaller: more than one part of a put in parts, which has 5 MiB.
+    noise = random.Random(1).randbytes(4 << 20).hex()
+    body = b'{"object": "classify_run", "id": "clr_1", "status": "PROCESSED", "createdAt": "2026-11-02T09:30:00Z", '
+    body += b'"failureMessage": "%s"}' % noise.encode()
+    lake = machine(bucket, "a")
+    load = begin(lake, "clr_0")
+    for number in (1, 2):
+        run_id = f"clr_{number}"
+        load.take_run(
+            run_id, body.replace(b"clr_1", run_id.encode()), fetched_at=NOON, is_detail=True, workspace_id=None
+        )
+    load.checkpoint()
+    bucket.proxy.asked.clear()
+    load.finish()
+    size = load.log_path.stat().st_size
+    assert size > 5 << 20
+    conditions = [
+        each.is_conditional for each in bucket.proxy.asked if each.method == "PUT" and each.name[:4] == "raw/"
+    ]
+    assert conditions == ([True] if bound == "one request, with a condition" else [False] * (size // (5 << 20) + 1))
+    with bucket.on("c"):
+        (path,) = open_lake(bucket.url).fetch_logs()
+        assert path.stat().st_size == size
+        assert set(logged(path)) == {"clr_0", "clr_1", "clr_2"}
+    # Another machine takes a run out of it; this one, which has the whole one still, does not bring that back.
+    assert forget_runs(machine(bucket, "b"), ["clr_1"]).search.is_clean
+    assert not lake.mirror.publish(load.log_path)  # type: ignore[union-attr]
+    with pytest.raises(LakeConflictError):
+        lake.mirror._put(f"raw/{path.parent.name}/{path.name}", load.log_path)  # type: ignore[union-attr]
+    with bucket.on("c"):
+        (path,) = open_lake(bucket.url).fetch_logs()
+        assert set(logged(path)) == {"clr_0", "clr_2"}

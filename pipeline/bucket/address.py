@@ -9,16 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.bucket.azure import azure_settings
 from pipeline.errors import UsageError
 
 SCHEMES = {"s3": "s3://bucket/prefix", "gs": "gs://bucket/prefix", "az": "az://container/prefix"}
 CACHE_VARIABLE = "PIPELINE_CACHE"
-_ENDPOINTS = {
-    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
-    "gs": ("GOOGLE_BASE_URL",),
-    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_STORAGE_ACCOUNT_NAME"),
-}
-"""What else tells one bucket of a name from another."""
+_ENDPOINTS = {"s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"), "gs": ("GOOGLE_BASE_URL",), "az": ()}
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,220}")
 _SEGMENT = re.compile(r"[A-Za-z0-9_.=+ -]{1,255}")
 _DIGITS = 12
@@ -27,7 +23,8 @@ _DIGITS = 12
 @dataclass(frozen=True, slots=True)
 class Address:
     """A bucket and where in it a lake is; `prefix` has no slash at its ends, and may be empty. `endpoint` is the
-    store's own URL, where the environment names one.
+    store's own URL, where the environment names one, or an Azure account, which has one of its own: it tells one bucket
+    of a name from another.
     """
 
     scheme: str
@@ -55,6 +52,8 @@ def read_address(text: str, env: Mapping[str, str] = os.environ) -> Address:
             f"like {SCHEMES[scheme]}, and credentials by the environment"
         )
     endpoint = next((env[name] for name in _ENDPOINTS[scheme] if env.get(name)), None)
+    if scheme == "az":
+        endpoint = azure_settings(env).get("endpoint")
     return Address(scheme, bucket, "/".join(segments), endpoint)
 
 

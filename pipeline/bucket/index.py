@@ -19,7 +19,7 @@ from pipeline.bucket.store import Tag
 
 _TABLES = """
     CREATE TABLE IF NOT EXISTS objects (
-        name TEXT PRIMARY KEY, e_tag TEXT NOT NULL, version TEXT, mtime_ns INTEGER, size INTEGER, inode INTEGER
+        name TEXT PRIMARY KEY, e_tag TEXT NOT NULL, mtime_ns INTEGER, size INTEGER, inode INTEGER
     );
     CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
@@ -75,11 +75,8 @@ class Index:
     def known(self) -> dict[str, Known]:
         """Return all objects that are noted, by name."""
         with self._opened() as con:
-            rows = con.execute("SELECT name, e_tag, version, mtime_ns, size, inode FROM objects").fetchall()
-        return {
-            name: Known((e_tag, version), (mtime_ns, size, inode))
-            for name, e_tag, version, mtime_ns, size, inode in rows
-        }
+            rows = con.execute("SELECT name, e_tag, mtime_ns, size, inode FROM objects").fetchall()
+        return {name: Known(e_tag, (mtime_ns, size, inode)) for name, e_tag, mtime_ns, size, inode in rows}
 
     def has(self, name: str) -> bool:
         """Tell whether an object is noted."""
@@ -89,7 +86,10 @@ class Index:
     def note(self, name: str, tag: Tag, path: Path) -> None:
         """Note that a file is a version of an object."""
         with self._opened() as con:
-            con.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?)", (name, *tag, *stamp_of(path)))
+            con.execute(
+                "INSERT OR REPLACE INTO objects (name, e_tag, mtime_ns, size, inode) VALUES (?, ?, ?, ?, ?)",
+                (name, tag, *stamp_of(path)),
+            )
 
     def drop(self, name: str) -> None:
         """Note that there is no file of an object."""

@@ -24,7 +24,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from pipeline import durable, raw
-from pipeline.bucket import lease, logs
+from pipeline.bucket import lease, logs, store
 from pipeline.bucket.address import Address, cache_folder, read_address
 from pipeline.bucket.lease import Lease
 from pipeline.bucket.probe import has_conditions
@@ -38,7 +38,6 @@ _NOT_SHARED = ("ledger/",)
 _TURN = ".turn"
 _LOGS_KEPT_S = 86_400.0
 """So long raw logs stay here that came for a command: longer than any that reads them."""
-_CONDITIONAL_BYTES = 256 << 20
 
 _opening = threading.Lock()
 
@@ -163,15 +162,15 @@ class Mirror(Copy):
         if turn is not None:
             turn.check()
         over = self._tags.get(name)
-        if content is not None and name.startswith(RAW) and content.stat().st_size > _CONDITIONAL_BYTES:
-            tag = self.store.put_always(name, content)  # in several requests, which can have no condition
-        elif self._is_conditional(lambda _message: None):
-            tag = self.store.put(name, b"" if content is None else content.read_bytes(), over=over)
+        is_one_put = content is None or content.stat().st_size <= store.ONE_PUT_BYTES
+        if is_one_put and self._is_conditional(lambda _message: None):
+            tag = self.store.put(name, content or b"", over=over)
         else:
+            # The store has no conditions, or none for what takes several requests: the turn alone keeps others out.
             there = self.store.head(name)
             if (None if there is None else there.tag) != over:
                 raise LakeConflictError(f"{self.url}: another writer has replaced {name}; type the same command again")
-            tag = self.store.put_always(name, b"" if content is None else content.read_bytes())
+            tag = self.store.put_always(name, content or b"")
         self._tags[name] = tag
         return tag
 
@@ -180,11 +179,12 @@ class Mirror(Copy):
     def pull_logs(self, unlanded: Collection[Path]) -> None:
         """Download the raw logs that are not here, and remove those that are not in the bucket any more.
 
-        Those here that have not landed are in no bucket yet, and stay.
+        Those here that have not landed are in no bucket yet, and stay; but for one that is what the bucket once had: it
+        only seems longer than what has landed, since another machine has taken out what was forgotten.
         """
         known = self.index.known()
         listed = {each.name: each for each in self.store.list_below("raw") if not is_hidden(each.name)}
-        own = {self.name_of(path) for path in unlanded}
+        own = {name for path in unlanded if (name := self.name_of(path)) not in known or not known[name].is_in(path)}
         for name in [name for name in known if name.startswith(RAW) and name not in listed and name not in own]:
             self.remove_here(name)
         for name, entry in listed.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from pipeline.bucket.store import Store
+from pipeline.bucket.store import Store, Tag
 from pipeline.errors import LakeConflictError, StoreError
 
 _NEVER = "00000000000000000000000000000000"
@@ -17,14 +17,14 @@ def has_conditions(store: Store) -> bool:
     Raises StoreError where it cannot be written at all.
     """
     name = f".probe/{secrets.token_hex(8)}"
-    tag = store.put_always(name, b"is it there?")
+    store.put_always(name, b"is it there?")
     try:
-        return _is_refused(store, name, over=None) and _is_refused(store, name, over=(f'"{_NEVER}"', tag[1] and "1"))
+        return _is_refused(store, name, over=None) and _is_refused(store, name, over=_NEVER)
     finally:
         store.delete([name])
 
 
-def _is_refused(store: Store, name: str, *, over: tuple[str, str | None] | None) -> bool:
+def _is_refused(store: Store, name: str, *, over: Tag | None) -> bool:
     try:
         store.put(name, secrets.token_bytes(8), over=over)
     except LakeConflictError:

@@ -6,6 +6,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -54,10 +55,13 @@ def repair_lake(lake: LakeFiles, checked: Checked, *, tell: Tell) -> Checked:
         # A damaged file must not keep an older lake from being upgraded.
         _set_aside(lake, checked, tell)
         _rewrite(lake, checked, tell)
-    with lake.writing(tell=tell):
+
+    def finish_moves_cut_short() -> None:
         if "no move cut short" in broken:
             finish_moves(lake)
             tell("moves that had been cut short are finished")
+
+    lake.write(finish_moves_cut_short, tell=tell)
     recover(lake, tell=tell)
     if GONE in broken:
         swept = sweep(lake, read_erased(lake), tell=tell)
@@ -72,10 +76,8 @@ def repair_lake(lake: LakeFiles, checked: Checked, *, tell: Tell) -> Checked:
         except UsageError as error:
             tell(f"nothing made anew: {error}")
     if broken & {"each run once", "each run in its day"}:
-        with lake.writing(tell=tell):
-            _settle(lake, tell)
-    with lake.writing(tell=tell):
-        end_repair(lake)
+        lake.write(partial(_settle, lake, tell), tell=tell)
+    lake.write(partial(end_repair, lake), tell=tell)
     return check_lake(lake)
 
 

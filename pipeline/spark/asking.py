@@ -36,6 +36,7 @@ from pipeline.parts import part_path
 from pipeline.progress import Silent
 from pipeline.schema import DEAD_LETTERS_SCHEMA, RUNS_SCHEMA
 from pipeline.spark.settings import SparkOptions
+from pipeline.spark.sharing import SHARE
 
 DEAD_LETTER = pa.struct(
     [
@@ -82,9 +83,7 @@ def log_part(found: Iterable[FoundId], options: SparkOptions, folder: str, log: 
     """
     lake, name = LakeFiles(folder), attempt_name()
     if not Path(log).exists():
-        raise UsageError(
-            f"{log}: the driver wrote it, and this executor does not see it; name a lake in a folder that they share"
-        )
+        raise UsageError(f"{log}: the driver wrote it, and this executor does not see it; {SHARE}")
     fetch_options, connection = options.fetch_options(refresh=refresh), options.connection(os.environ)
     part = _Part(lake, raw.RawWriter.create(part_path(Path(log), name)))
     try:

@@ -26,6 +26,7 @@ from pipeline.reports.questions import Question
 from pipeline.schema import DAY, DEAD_LETTERS_SCHEMA, LOADS_SCHEMA, RUN_COLUMNS, RUNS_FILE_SCHEMA, STORED_DAY
 from pipeline.spark.dialect import spark_sql
 from pipeline.spark.reading import spark_schema
+from pipeline.spark.sharing import refuse_unseen, whole_place
 
 _VIEWS = ("credit_lines", "credit_sums", "run_sums", "charges", "credit_ledger", "unknown_credits")
 """In this order: the later ones stand on the first."""
@@ -49,13 +50,17 @@ class SparkLake(Reports[DataFrame]):
     """A lake to ask through Spark: `.credits()`, `.failures()`, … as of `pipeline.Lake`, with DataFrames for answers.
 
     `sql` takes Spark's own SQL over the same views: `runs`, `charges`, `credit_ledger`, `unknown_credits`, `loads`,
-    `dead_letters`. The lake's folder must be the same for the driver and the executors. Raises UsageError where there
-    is no lake, NewerLakeError where a newer version of this program wrote it.
+    `dead_letters`. The lake's folder must be the same for the driver and the executors; of a lake in a bucket, that is
+    the driver's copy of it (in PIPELINE_CACHE), which is as of the moment when this was made. Raises UsageError where
+    there is no lake, or an executor does not see the copy, NewerLakeError where a newer version of this program wrote
+    it.
     """
 
     def __init__(self, spark: SparkSession, path: Path | str) -> None:
-        self.files = existing_lake(Path(path).absolute())
+        self.files = existing_lake(whole_place(path))
         self.files.refuse_newer()
+        if self.files.mirror is not None:
+            refuse_unseen(spark, self.files.folder)
         self._spark = spark
         self._session = spark.newSession()
         for name, value in _SETTINGS.items():
@@ -121,7 +126,7 @@ class SparkLake(Reports[DataFrame]):
                     return found
             time.sleep(_PAUSE_S)
         raise LakeError(
-            f"{self.files.folder}: its files are being replaced all the while; ask again when the load has landed"
+            f"{self.files.name}: its files are being replaced all the while; ask again when the load has landed"
         )
 
     def _refresh(self) -> None:

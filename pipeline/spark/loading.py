@@ -19,13 +19,14 @@ from pyspark.sql import DataFrame, Row
 
 from pipeline import durable
 from pipeline.errors import LOGGED_LANDS_NEXT, PipelineError
-from pipeline.lake import LakeFiles
 from pipeline.loads import MOST_ROWS, Load, LoadResult, recover
+from pipeline.opening import open_lake
 from pipeline.parts import list_parts, part_path, remove_parts
 from pipeline.progress import Progress, Silent
 from pipeline.spark.asking import Outcome, log_part
 from pipeline.spark.reading import in_partitions, iter_found, slots, spark_schema
 from pipeline.spark.settings import SparkOptions, read_options
+from pipeline.spark.sharing import SHARE, whole_place
 
 _COUNT = pa.int64()
 _OUTCOME = pa.schema(
@@ -50,13 +51,14 @@ def load_runs(
 ) -> LoadResult:
     """Fetch the runs whose IDs stand in a column of a DataFrame into a lake, and return what came of each.
 
-    The lake's folder must be the same for the driver and the executors. Options are those of `SparkOptions`;
+    The lake's folder must be the same for the driver and the executors; of a lake in a bucket, that is the driver's
+    copy of it (in PIPELINE_CACHE). Options are those of `SparkOptions`;
     `partitions` is as many as run at once where nothing is said. Runs that the lake has finished and in detail are
     skipped unless `refresh`. Where the API refuses to go on, the result's `error` says so. Where Spark's job fails or
     is stopped, what had arrived lands all the same, and its error is raised.
     """
     progress = progress or Silent()
-    files = LakeFiles(Path(lake).absolute())
+    files = open_lake(whole_place(lake))
     settings, _ = read_options({"partitions": slots(ids.sparkSession), **options})
     settings = settings.resolved(os.environ)
     recover(files, tell=progress.tell)
@@ -95,10 +97,7 @@ def _take(load: Load, outcomes: list[Row]) -> None:
         if outcome["part"] is not None:
             part = part_path(load.log_path, outcome["part"])
             if not part.exists():
-                raise PipelineError(
-                    f"{part}: an executor wrote it, and it is not here; name a folder that the driver and all "
-                    "executors share"
-                )
+                raise PipelineError(f"{part}: an executor wrote it, and it is not here; {SHARE}")
             load.take_part(part)
         for name in _SUMMED:
             setattr(result, name, getattr(result, name) + outcome[name])
