@@ -44,6 +44,8 @@ _RECOVERY_S = 2.0
 # the most, since a pause or a burst just before makes it look lower than it is.
 _JUST_BELOW = 0.97
 _MEASURED_S = 2.0
+# So few answers tell no rate, as at two a second, or at the start: it is lowered by a fifth then, too.
+_FEWEST = 10
 _SOON_S = 10.0
 _LOWEST_STEP = 0.8
 # Probing adds a tenth after one period and 80 % after two, as CUBIC does. A limit met again doubles the period.
@@ -184,7 +186,8 @@ class Limiter:
         again = 0.8 * self._met <= met <= 1.2 * self._met
         self._probe_s = min(_LONGEST_PROBE_S, self._probe_s * 2) if again and since > _SOON_S else _PROBE_S
         self._met = met
-        lowest = self._goal * _LOWEST_STEP if since < _SOON_S else met * _CUT
+        is_small_step = since < _SOON_S or len(self._accepted) < _FEWEST
+        lowest = self._goal * _LOWEST_STEP if is_small_step else met * _CUT
         self._goal = _JUST_BELOW * max(lowest, min(met, self._accepted_rate(now)))
 
     def _accepted_rate(self, now: float) -> float:

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -77,6 +79,11 @@ class LoadResult:
 
 MOST_ROWS = 250_000
 """How many runs a long load lands at once: what a landing holds grows with them, by some ten bytes each."""
+
+_LANDING_HERE = threading.BoundedSemaphore(os.cpu_count() or 1)
+"""Held by a landing: each keeps a processor busy, and the many loads of one process that land at once, each in a thread
+of its own, would only take it from one another, and from those that ask.
+"""
 
 
 class Load(Intake):
@@ -170,7 +177,9 @@ class Load(Intake):
         )  # fmt: skip
 
         def step() -> bool:
-            landing = land_log(self.lake, log, most_rows=self._most_rows)
+            # One that goes to a bucket waits for the network most of the time.
+            with _LANDING_HERE if self.lake.mirror is None else contextlib.nullcontext():
+                landing = land_log(self.lake, log, most_rows=self._most_rows)
             _set_landing(self.result, before, landing)
             self._landed_bytes = landing.raw_bytes
             self.lake.write_load(self._row("running"))

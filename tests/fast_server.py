@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import multiprocessing
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -30,6 +31,7 @@ from pipeline.sandbox.limits import TokenBucket, retry_headers
 DAYS = 365
 _FIRST_DAY = datetime(2025, 11, 1, 9, 30, tzinfo=UTC)
 _FILLER = 1_700
+_KEY = re.compile(rb"\r\nauthorization: bearer ([^\r]*)", re.IGNORECASE)
 
 
 def run_id(number: int) -> str:
@@ -103,9 +105,9 @@ class _Answering(asyncio.Protocol):
 
 
 def _key_of(request: bytes) -> bytes:
-    """Return the key of a request; nothing where it has none."""
-    _, _, rest = request.partition(b"Authorization: Bearer ")
-    return rest.partition(b"\r\n")[0]
+    """Return the key of a request; nothing where it has none. The name of a header may come in small letters."""
+    found = _KEY.search(request)
+    return found[1] if found else b""
 
 
 def _templates(days: int) -> list[bytes]:

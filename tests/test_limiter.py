@@ -237,6 +237,23 @@ def test_it_climbs_back_quickly_to_just_below_and_then_with_growing_caution() ->
     assert second[2] / second[1] <= first[2] / first[1]  # the same limit again: probing gets slower
 
 
+def test_a_429_with_few_answers_before_it_costs_a_fifth_of_the_rate_and_not_half() -> None:
+    async def main() -> list[float]:
+        limiter, rates = Limiter(2, clock=now), []
+        await asyncio.sleep(3)  # many loads begin at once, and answers come late
+        limiter.rejected(await limiter.acquire())
+        rates.append(limiter.rate)
+        for _ in range(8):
+            limiter.succeeded(await limiter.acquire())
+            rates.append(limiter.rate)
+        return rates
+
+    rates = run_simulated(main())
+    assert rates[0] == pytest.approx(0.98)
+    # Two seconds later it is back at 97 % of four fifths, 1.96 × 0.8 × 0.97 = 1.521, and climbs on slowly.
+    assert 1.52 < rates[-1] < 1.53
+
+
 def test_retry_after_makes_everybody_wait() -> None:
     async def main() -> list[float]:
         limiter, left = Limiter(100, clock=now), []

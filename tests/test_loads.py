@@ -5,6 +5,9 @@ import json
 import re
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from pipeline.catalog import Lake
 from pipeline.checks.lake import check_lake
 from pipeline.errors import LakeError, RunFailedError
 from pipeline.lake import LakeFiles
+from pipeline.landing import land_log
 from pipeline.loads import Load, recover
 from pipeline.raw import Damage, iter_frames
 from tests.conftest import NOON, classify, land
@@ -53,6 +57,29 @@ def test_a_load_is_recorded_with_what_came_of_it(lake: LakeFiles) -> None:
     assert loads(lake, "raw_file") == [(str(path.relative_to(lake.folder)),)]
     with Lake(lake.folder) as catalog:
         assert catalog.sql("SELECT DISTINCT load_id, workspace_id FROM runs").fetchall() == [(result.load_id, "ws_1")]
+
+
+def test_many_loads_of_one_process_land_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    under_way, most, counting = 0, 0, threading.Lock()
+
+    def land_slowly(*args: Any, **options: Any) -> Any:
+        nonlocal under_way, most
+        with counting:
+            under_way += 1
+            most = max(most, under_way)
+        time.sleep(0.02)  # so that others come meanwhile, if they can
+        landing = land_log(*args, **options)
+        with counting:
+            under_way -= 1
+        return landing
+
+    monkeypatch.setattr("pipeline.loads._LANDING_HERE", threading.BoundedSemaphore(2))
+    monkeypatch.setattr("pipeline.loads.land_log", land_slowly)
+    loads = [begin(LakeFiles(tmp_path / str(number)), f"clr_{number}") for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(Load.finish, loads))
+    assert [result.landed for result in results] == [1] * 8
+    assert most == 2
 
 
 def test_a_finished_load_leaves_nothing_to_recover_and_no_lock(lake: LakeFiles) -> None:
