@@ -26,7 +26,7 @@ def parse_json(text: str) -> Any:
     twice the last counts; but an object that is named twice by `object` or `id`, outermost or an entry of a list page,
     is refused: another reader of the raw log would take it for another run.
     """
-    return _checked(text, _DECODER.decode)
+    return _checked(text, _DECODER.decode, lambda: _brackets(text))
 
 
 def parse_page(text: str) -> tuple[Any, list[str]]:
@@ -35,10 +35,11 @@ def parse_page(text: str) -> tuple[Any, list[str]]:
     There are no texts where the value is no object, or its `data` no list.
     """
     reader = _PageReader(text)
-    return _checked(text, lambda _text: reader.read()), reader.texts
+    return _checked(text, lambda _text: reader.read(), reader.most_levels), reader.texts
 
 
-def _checked(text: str, decode: Callable[[str], Any]) -> Any:
+def _checked(text: str, decode: Callable[[str], Any], most_levels: Callable[[], int]) -> Any:
+    """Return what `decode` makes of a text, if it may be taken; its value has no more than `most_levels`."""
     try:
         value = decode(text)
     except json.JSONDecodeError as error:
@@ -47,7 +48,7 @@ def _checked(text: str, decode: Callable[[str], Any]) -> Any:
         raise ValueError("is nested too deep") from error
     except ValueError as error:
         raise ValueError("holds a number of too many digits") from error
-    if text.count("{") + text.count("[") > MAX_NESTING and _is_too_deep(value):
+    if most_levels() > MAX_NESTING and _is_too_deep(value):
         raise ValueError("is nested too deep")
     if any(type(each) is _NamedTwice for each in _named(value)):
         raise ValueError("says `object` or `id` twice")
@@ -87,6 +88,11 @@ class _PageReader:
                     return _make(self._members)
         return _DECODER.decode(self._text)  # which says what is wrong with it
 
+    def most_levels(self) -> int:
+        """Return a bound of how deep the object is nested: entries lie beside one another."""
+        each = [_brackets(text) for text in self.texts]
+        return _brackets(self._text) - sum(each) + max(each, default=0)
+
     def _between(self, at: int, end: str, item: Callable[[int], int]) -> int:
         """Read the items from an opening bracket on, and return where the closing one ends."""
         at = self._skip(at + 1)
@@ -123,6 +129,10 @@ class _PageReader:
 
     def _skip(self, at: int) -> int:
         return _SPACE.match(self._text, at).end()  # type: ignore[union-attr]  # it matches nothing, too
+
+
+def _brackets(text: str) -> int:
+    return text.count("{") + text.count("[")
 
 
 def _named(value: Any) -> list[Any]:

@@ -82,6 +82,19 @@ def test_a_page_is_read_as_any_json_is_and_its_entries_as_they_stand(
     assert outcome(lambda each: parse_page(each)[0], spoiled) == outcome(parse_json, spoiled)
 
 
+@pytest.mark.parametrize(("levels", "is_taken"), [(MAX_NESTING - 2, True), (MAX_NESTING - 1, False)])
+def test_an_entry_of_a_page_is_nested_two_levels_deeper(levels: int, is_taken: bool) -> None:
+    deep = "[" * levels + "]" * levels
+    page = f'{{"data": [{", ".join([*["[[]]"] * 100, deep])}], "object": "list"}}'
+    if is_taken:
+        assert len(parse_page(page)[1]) == 101
+    else:
+        with pytest.raises(ValueError, match="too deep"):
+            parse_page(page)
+    with pytest.raises(ValueError, match="too deep"):
+        parse_page(f'{{"data": [[]], "other": {"[" * MAX_NESTING}{"]" * MAX_NESTING}}}')
+
+
 def test_of_data_that_stands_twice_the_last_counts() -> None:
     assert parse_page(' {"data": [1, {"x": 1.10}], "data" : [ 2.50 ,"a"] } ') == ({"data": [2.5, "a"]}, ["2.50", '"a"'])
     assert parse_page('{"data": [1], "data": null}') == ({"data": None}, [])
