@@ -32,7 +32,7 @@ _MAX_HEAD_BYTES = 65_536
 _MOST_FRAMING = 8
 # Servers and what lies between close what is idle for longer, some without a word.
 _MAX_IDLE_S = 15.0
-_OTHER_ADDRESS_AFTER_S = 0.25
+_OTHER_ADDRESS_AFTER_S = 3.0
 
 
 class PooledTransport:
@@ -51,6 +51,7 @@ class PooledTransport:
         self._proxy = _Proxy(proxy) if proxy else None
         self._connect_timeout_s = min(CONNECT_TIMEOUT_S, timeout_s)
         self._head = _Head(connection)
+        self._answered: dict[str, str] = {}
         self._idle: list[_Connection] = []
         self._open: set[_Connection] = set()
         self._is_closed = False
@@ -101,10 +102,29 @@ class PooledTransport:
             raise NoConnectionError(str(error)) from error
 
     async def _open_to(self, host: str, port: int, tls: ssl.SSLContext | None) -> _Connection:
+        """Try a host's addresses in turn, the one that last answered first: one that is dead must not hide the others.
+
+        Not asyncio's own race of addresses: cancelled as a connection comes about, it leaves it open (Python 3.11).
+        """
         loop = asyncio.get_running_loop()
-        _transport, connection = await loop.create_connection(
-            self._new, host, port, ssl=tls, happy_eyeballs_delay=_OTHER_ADDRESS_AFTER_S
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        answered = self._answered.get(host)
+        *others, last = sorted({str(each[4][0]): None for each in found}, key=lambda address: address != answered)
+        for address in others:
+            try:
+                async with asyncio.timeout(_OTHER_ADDRESS_AFTER_S):
+                    return await self._open_at(address, host, port, tls)
+            except ssl.SSLError:
+                raise
+            except OSError:
+                continue
+        return await self._open_at(last, host, port, tls)
+
+    async def _open_at(self, address: str, host: str, port: int, tls: ssl.SSLContext | None) -> _Connection:
+        _transport, connection = await asyncio.get_running_loop().create_connection(
+            self._new, address, port, ssl=tls, server_hostname=host if tls else None
         )
+        self._answered[host] = address
         return connection
 
     async def _tunnel(self, proxy: _Proxy) -> _Connection:

@@ -214,7 +214,7 @@ class _Rewriting:
         unchanged = int(is_same_content(after, before).sum())
         self.unchanged += unchanged
         self.landed += len(merged) - unchanged
-        is_changed = len(merged) != len(stored) or not is_same_row(after, before).all()
+        is_changed = len(merged) != len(stored) or unchanged < len(before) or not is_same_row(after, before).all()
         return merged, is_changed
 
     def _merged_anew(self, staged: pa.Table, stored: pa.Table) -> tuple[pa.Table, bool]:

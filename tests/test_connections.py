@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
+import socket
 import ssl
+import time
+import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -271,6 +275,53 @@ def test_one_that_is_let_go_unread_is_closed() -> None:
 
     assert asyncio.run(main()) == b"again"
     assert served.requests == [1, 1]
+
+
+def test_of_a_hosts_addresses_one_that_answers_is_found_and_asked_first_from_then_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    served, tried = Served(close_after=(1,)), []
+    true_getaddrinfo, true_connect = socket.getaddrinfo, asyncio.selector_events.BaseSelectorEventLoop.sock_connect
+
+    def getaddrinfo(host: Any, port: Any, *arguments: Any, **options: Any) -> Any:
+        if host != "threefold.test":
+            return true_getaddrinfo(host, port, *arguments, **options)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{n}", port)) for n in (3, 2, 1)]
+
+    async def connect(loop: Any, sock: Any, address: tuple[str, int]) -> None:
+        tried.append(address[0])
+        if address[0] == "127.0.0.3":
+            await asyncio.sleep(60)  # as where nobody says anything; at .2 nobody listens
+        await true_connect(loop, sock, address)
+
+    async def main() -> list[bytes]:
+        async with serving(served) as address, pool(f"http://threefold.test:{address.rpartition(':')[2]}") as transport:
+            return [await get(transport), await get(transport)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(asyncio.selector_events.BaseSelectorEventLoop, "sock_connect", connect)
+    monkeypatch.setattr(connections, "_OTHER_ADDRESS_AFTER_S", 0.05)
+    assert asyncio.run(main()) == [b"again", b"again"]
+    assert tried == ["127.0.0.3", "127.0.0.2", "127.0.0.1", "127.0.0.1"]
+
+
+def test_connections_that_come_about_as_they_are_given_up_are_closed() -> None:
+    async def main() -> None:
+        async with serving(Served()) as address, pool(f"http://{address}") as transport:
+            for turns in range(8):
+                tasks = [asyncio.create_task(get(transport)) for _ in range(20)]
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                time.sleep(0.01)  # noqa: ASYNC251 - all that is under way has come when the loop goes on
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        asyncio.run(main())
+        gc.collect()
+    assert [str(each.message) for each in caught] == []
 
 
 # --- proxies ----------------------------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ def test_many_loads_of_one_process_land_few_at_a_time(tmp_path: Path, monkeypatc
         return landing
 
     monkeypatch.setattr("pipeline.loads._LANDING_HERE", threading.BoundedSemaphore(2))
-    monkeypatch.setattr("pipeline.loads.land_log", land_slowly)
+    monkeypatch.setattr("pipeline.landing.land_log", land_slowly)
     loads = [begin(LakeFiles(tmp_path / str(number)), f"clr_{number}") for number in range(8)]
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(Load.finish, loads))
