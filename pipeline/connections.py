@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
+import ipaddress
 import socket
 import ssl
 from collections.abc import Callable
@@ -106,10 +108,8 @@ class PooledTransport:
 
         Not asyncio's own race of addresses: cancelled as a connection comes about, it leaves it open (Python 3.11).
         """
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         answered = self._answered.get(host)
-        *others, last = sorted({str(each[4][0]): None for each in found}, key=lambda address: address != answered)
+        *others, last = sorted(await _addresses(host, port), key=lambda address: address != answered)
         for address in others:
             try:
                 async with asyncio.timeout(_OTHER_ADDRESS_AFTER_S):
@@ -335,6 +335,14 @@ class _Proxy:
     def request(self, authority: str) -> bytes:
         """Return what asks for a tunnel to a host and port."""
         return f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n".encode() + self._end
+
+
+async def _addresses(host: str, port: int) -> list[str]:
+    """Return the addresses of a host, in the order in which the system would try them; raise OSError for none."""
+    with contextlib.suppress(ValueError):
+        return [str(ipaddress.ip_address(host))]
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list({str(each[4][0]): None for each in found})
 
 
 def _in_url(host: str) -> str:
