@@ -27,7 +27,7 @@ from tests.benchmarks.results import Line
 from tests.fast_server import serving_fast
 
 _RATES = (10, 25, 75)
-_SECONDS, _FEW_SECONDS = 180, 3
+_SECONDS, _FEW_SECONDS = 120, 3
 _MOST_TIMES, _MOST_REFUSED, _MOST_OF_A_CORE = 1.03, 0.01, 0.05
 
 
