@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
@@ -159,7 +159,7 @@ class Reports(ABC, Generic[R]):
         """Return a window of days. With `days` an open side is closed: by the newest day, and so many days before."""
         first, end = as_date(since, "--since"), as_date(until, "--until")
         if days is not None:
-            newest = self.newest_day()[0] or date.today()  # noqa: DTZ011 — without runs any day will do
+            newest = self.newest_day()[0] or datetime.now(UTC).date()  # without runs any day will do
             end = end or max(newest, first or newest) + timedelta(days=1)
             first = first or end - timedelta(days=days)
         return Window(first, end)

@@ -248,7 +248,7 @@ class ExtendClient:
             return failure_of_body(error, 200)
         except OSError as error:
             return failure_of_exception(error)
-        except Exception as error:  # noqa: BLE001 — a bug beneath: its frames hold the headers, and in them the key
+        except Exception as error:  # noqa: BLE001 - a bug beneath: its frames hold the headers, and in them the key
             raise PipelineError(bug_text(error, self._redact)) from None
         if status == 429:
             self.stats.rate_limited += 1

@@ -137,7 +137,7 @@ def read_connection(
             workspace_id=_read_workspace(workspace, env),
         )
     except UsageError as error:
-        raise error.with_traceback(None)  # noqa: B904 — the frames beneath hold what was read, and may hold a key
+        raise error.with_traceback(None) from None  # the frames beneath hold what was read, and may hold a key
 
 
 def read_target(
@@ -172,7 +172,7 @@ def read_connections(
     try:
         return _read_each(base_url, region, workspaces, key_file, env, allow_http=allow_http)
     except UsageError as error:
-        raise error.with_traceback(None)  # noqa: B904 — for the same reason: they may hold a key
+        raise error.with_traceback(None) from None  # the frames beneath may hold a key
 
 
 def _read_each(

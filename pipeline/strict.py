@@ -128,7 +128,8 @@ class _PageReader:
         return int(end)
 
     def _skip(self, at: int) -> int:
-        return _SPACE.match(self._text, at).end()  # type: ignore[union-attr]  # it matches nothing, too
+        space = _SPACE.match(self._text, at)
+        return space.end() if space else at
 
 
 def _brackets(text: str) -> int:

@@ -14,6 +14,7 @@ import sys
 import traceback
 from types import TracebackType
 from typing import Any, NoReturn
+from unittest.mock import patch
 
 import rich.console
 import rich.traceback
@@ -34,9 +35,9 @@ def crash_at(place: str | None) -> None:
     import pipeline.loads
 
     if place == "taking":
-        pipeline.loads.Load.take_run = crash  # type: ignore[method-assign]  # for this process alone
+        patch.object(pipeline.loads.Load, "take_run", crash).start()
     elif place == "transport":
-        pipeline.connections.PooledTransport._connect = crash  # type: ignore[method-assign]  # for this process alone
+        patch.object(pipeline.connections.PooledTransport, "_connect", crash).start()
     elif place == "workspace":
         pipeline.config._read_workspace = crash
 

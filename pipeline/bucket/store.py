@@ -40,7 +40,7 @@ _SLOWEST_BYTES_S = 1 << 20
 """A larger object has more time, as this rate needs."""
 
 _NO_BUCKET = "there is no such bucket"
-_UNSUPPORTED = ("NotSupportedError", "NotImplementedError")
+_NO_SUCH_OPERATION = ("NotSupportedError", "NotImplementedError")
 """Names of obstore's errors, and not ours: what a store has no operation for, or no condition."""
 
 _HTTP_STATUS = re.compile(r"\b(?:status(?: code)?:?|code) ?\(?(\d{3})\b", re.IGNORECASE)
@@ -222,7 +222,7 @@ class Store:
             "PermissionDeniedError": "the store refuses (no permission, or wrong credentials)",
             "UnauthenticatedError": "the store refuses the credentials",
             "NotFoundError": _NO_BUCKET,
-            **dict.fromkeys(_UNSUPPORTED, "the store cannot do this"),
+            **dict.fromkeys(_NO_SUCH_OPERATION, "the store cannot do this"),
         }.get(kind, _NO_BUCKET if _status(text) == "404" else "the store does not answer, or not as it should")
         hints = [f"HTTP {status}"] if (status := _status(text)) else []
         hints += [found[1]] if (found := _S3_CODE.search(text)) else []
@@ -232,7 +232,7 @@ class Store:
         why = f" ({', '.join(hints)})" if hints else ""
         return StoreError(
             f"{self.url}: {doing}: {told}{why}; check the bucket, the network and the credentials, and try again",
-            is_unsupported=kind in _UNSUPPORTED or _status(text) == "501",
+            is_unsupported=kind in _NO_SUCH_OPERATION or _status(text) == "501",
         )
 
     def _replaced(self, doing: str) -> str:

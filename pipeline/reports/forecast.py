@@ -59,7 +59,7 @@ def forecast_month(credits: Mapping[date, Decimal], *, last_day: date, is_whole:
     begun = Decimal() if is_whole else credits.get(last_day, Decimal())
     means = [sum(day) / weeks for day in zip(*played, strict=True)] if weeks else []
     expected = so_far + _to_come([means[n % 7] for n in range(to_come)], begun)
-    dice = random.Random(0)  # noqa: S311 — the same data must give the same range
+    dice = random.Random(0)  # noqa: S311 - no secret: the same data must give the same range
     sums = sorted(
         so_far + _to_come([day for _ in range(0, to_come, 7) for day in dice.choice(played)][:to_come], begun)
         for _ in range(_DRAWS)

@@ -214,7 +214,7 @@ class _Rows:
             try:
                 ask()
                 self._put(None)
-            except BaseException as error:  # noqa: BLE001 - it is raised again by who takes the batches
+            except BaseException as error:  # noqa: BLE001 - of a thread: raised again by who takes the batches
                 self._put(error)
 
         thread = threading.Thread(target=run, name="pipeline-partition", daemon=True)
