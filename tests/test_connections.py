@@ -37,6 +37,7 @@ async def pool(base_url: str, proxy: str | None = None) -> AsyncIterator[PooledT
 async def get(transport: PooledTransport, target: str = "/x") -> bytes:
     response = await transport.get(target)
     try:
+        assert response.status == 200
         return b"".join([chunk async for chunk in response.chunks])
     finally:
         await response.close()
@@ -129,7 +130,7 @@ WHOLE = {
     "not to be kept": (ok(b"first", "Connection: close"), [1, 1]),
     "of an older server": (b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nfirst", [1, 1]),
     "longer than it says": (ok(b"first") + b"}}", [1, 1]),
-    "with another behind it": (ok(b"first") + ok(b"other"), [1, 1]),
+    "with another behind it": (ok(b"first") + b"HTTP/1.1 500 Odd\r\nContent-Length: 5\r\n\r\nother", [1, 1]),
     "with half of another behind it": (ok(b"first") + b"HTTP/1.1 200", [1, 1]),
 }  # fmt: skip
 
@@ -209,8 +210,9 @@ def test_a_connection_that_ends_as_it_is_asked_is_given_up_for_another_but_a_new
     assert isinstance(failed, ConnectionLostError)
 
 
-def test_one_that_ends_within_an_answer_is_not_asked_again() -> None:
-    served = Served(AGAIN, ok(b"first")[:-2], close_after=(2,))
+@pytest.mark.parametrize("begun", [b"HTTP/1.1 2", ok(b"first")[:-2]])
+def test_one_that_ends_within_an_answer_is_not_asked_again(begun: bytes) -> None:
+    served = Served(AGAIN, begun, close_after=(2,))
     first, second, third = asked(served, times=3)
     assert (first, third) == (b"again", b"again")
     assert isinstance(second, ConnectionLostError)
@@ -224,8 +226,11 @@ def test_what_was_idle_for_long_is_not_used(monkeypatch: pytest.MonkeyPatch) -> 
     assert served.requests == [1, 1]
 
 
-def test_what_comes_unasked_is_never_taken_for_an_answer() -> None:
+def test_what_comes_unasked_is_never_taken_for_an_answer_and_ends_its_connection() -> None:
+    writers: set[asyncio.StreamWriter] = set()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: str) -> None:
+        writers.add(writer)
         writer.write(ok(head.split()[1].encode()))
         await writer.drain()
         await asyncio.sleep(0.05)
@@ -239,6 +244,7 @@ def test_what_comes_unasked_is_never_taken_for_an_answer() -> None:
             return [first, await get(transport, "/2")]
 
     assert asyncio.run(main()) == [b"/1", b"/2"]
+    assert len(writers) == 2
 
 
 def test_no_more_of_a_body_is_held_than_is_read() -> None:
