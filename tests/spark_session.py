@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 EXECUTORS = 2
+MARKS = [
+    pytest.mark.long,
+    # pyspark leaves sockets to be collected, and warns of pandas 3.
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::DeprecationWarning"),
+]
+"""Of a module whose tests need a Spark."""
 _JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 

@@ -21,7 +21,7 @@ from pipeline.sandbox.world import World
 from pipeline.schema import RUN_COLUMNS
 from tests.conftest import classify, connect, land
 from tests.spark_reports import RATES, call, cells, fill_lake, iter_calls, iter_questions
-from tests.spark_session import executors_folder, needs_java, spark_cluster
+from tests.spark_session import MARKS, executors_folder, needs_java, spark_cluster
 from tests.worlds import make_squeezed_world
 
 pytest.importorskip("pyspark", reason="the extra `spark` is not installed")
@@ -33,12 +33,7 @@ import pipeline.spark
 from pipeline.spark.asking import ROWS_SCHEMA
 from pipeline.spark.reading import spark_schema
 
-pytestmark = [
-    pytest.mark.long,
-    # pyspark leaves sockets to be collected, and warns of pandas 3.
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::DeprecationWarning"),
-]
+pytestmark = MARKS
 
 KEY = "sk_canary_4vT7qY5wZXj8mK2pL9nR"
 """The sandbox's key in all these tests: in the executors' environment, and to be found nowhere else."""

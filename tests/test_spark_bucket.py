@@ -15,7 +15,7 @@ from pipeline.sandbox.server import serve
 from tests.bucket import Bucket
 from tests.conftest import connect
 from tests.spark_reports import cells
-from tests.spark_session import needs_java, spark_cluster
+from tests.spark_session import MARKS, needs_java, spark_cluster
 from tests.test_bucket import rows_of
 from tests.worlds import make_squeezed_world
 
@@ -26,12 +26,7 @@ from pyspark.sql import SparkSession
 import pipeline.spark
 from pipeline.spark.sharing import refuse_unseen
 
-pytestmark = [
-    pytest.mark.long,
-    # pyspark leaves sockets to be collected, and warns of pandas 3.
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::DeprecationWarning"),
-]
+pytestmark = MARKS
 
 KEY = "sk_canary_4vT7qY5wZXj8mK2pL9nR"
 
