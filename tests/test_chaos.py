@@ -15,7 +15,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -524,9 +526,11 @@ def test_ten_minutes_without_the_api_are_probed_once_a_second_and_cost_no_run(
     else:
         # Half a minute to notice, then probes; those that are answered 429 come at the limiter's lowest rate at most.
         assert 20 < len([at for at in arrivals if 50 <= at < outage.END_S]) <= outage.END_S - 50 + 1
-    # The plan's rate again within a minute after it.
-    again = [at for at in arrivals if outage.END_S + 30 <= at < outage.END_S + 60]
-    assert 0.8 * qps * 30 < len(again) <= qps * 30 + 1
+    # The plan's rate again within half a minute after it. The middle one of the gaps is looked at, not their number:
+    # at this speed a processor that is busy elsewhere for half a second takes away a dozen and more.
+    again = [at for at in arrivals if at >= outage.END_S + 30]
+    assert len(again) > 60
+    assert 0.9 / qps < median(after - before for before, after in pairwise(again)) < 1.25 / qps
 
 
 # The lists
