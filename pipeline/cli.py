@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import contextlib
 import importlib
 import os
 import sys
+import threading
 from collections.abc import Sequence
+from typing import NoReturn
 
 from pipeline import __version__
-from pipeline.commands import asking, check, dashboard, erasing, export, loading, reporting, sandbox, sync
 from pipeline.commands.heap import keep_heap_small
 from pipeline.commands.options import Run
 from pipeline.durable import naming_places
@@ -32,17 +35,36 @@ exit codes: 0 all landed; 1 it could not run; 2 wrong usage; 3 some runs did not
 """
 
 
-_NEEDLESS = ("pandas", "httpx._main")
+_NEEDLESS = ("pandas", "pyarrow._azurefs", "pyarrow._gcsfs", "pyarrow._hdfs", "pyarrow._s3fs", "httpx._main")
 """What others import if they can, and no command needs: pyarrow pandas at the first value that it makes or reads, which
-takes a quarter of a second and 35 MB for as long as the process lives; httpx a command line of its own."""
+takes a quarter of a second and 35 MB for as long as the process lives, and its own ways to clouds; httpx a command line
+of its own."""
 
-_READERS = frozenset({asking.run_sql, asking.run_status, *reporting.RUN_REPORTS})
+_COMMANDS = {
+    "demo": "sandbox",
+    "sync": "sync",
+    "watch": "sync",
+    "fetch": "loading",
+    "retry": "loading",
+    "load": "loading",
+    "rebuild": "loading",
+    "report": "reporting",
+    "dashboard": "dashboard",
+    "sql": "asking",
+    "status": "asking",
+    "check": "check",
+    "export": "export",
+    "forget": "erasing",
+    "prune": "erasing",
+    "sandbox": "sandbox",
+}
+"""The commands in the order of `--help`, each with the module of `pipeline.commands` that has its `add_…`. Where one is
+asked for, it alone is imported and has a parser: all of them take a twentieth of a second."""
+
+_READERS = frozenset({"sql", "status", "report"})
 """The commands that do without numpy as well, which pyarrow imports if it can: a tenth of a second."""
 
-
-_LOADERS = frozenset(
-    {loading.run_fetch, loading.run_retry, loading.run_load, loading.run_rebuild, sync.run_sync, sync.run_watch}
-)
+_LOADERS = frozenset({"fetch", "retry", "load", "rebuild", "sync", "watch"})
 
 
 class _Finder:
@@ -66,18 +88,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.meta_path.insert(0, finder)
     # Arrow's own allocator keeps what a landing has used: 65 MB more at its peak, and no faster (measured).
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    arguments = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    command = words[0] if words and words[0] in _COMMANDS else None
+    arguments = build_parser(command).parse_args(argv)
     run: Run = arguments.run
-    if run in _READERS:
+    if command in _READERS:
         finder.not_found.add("numpy")
-    if argv is None and run in _LOADERS:
+    if argv is None and command in _LOADERS:
         keep_heap_small()
         # So Arrow is imported without numpy, which only a landing needs.
         finder.not_found.add("numpy")
         importlib.import_module("pyarrow.parquet")
         finder.not_found.discard("numpy")
     try:
-        return run(arguments)
+        code = run(arguments)
+        print(end="", flush=True)
+        return code
     except PipelineError as error:
         print(f"pipeline: {naming_places(str(error))}", file=sys.stderr)
         return error.exit_code
@@ -89,13 +115,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
         print(f"pipeline: {what}", file=sys.stderr)
         return 1
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the whole command line."""
+def run_and_leave() -> NoReturn:
+    """Run the process's own command, and end the process as soon as all is done."""
+    code = main()
+    if threading.active_count() == 1:
+        # Taking apart every module, as Python does at its end, takes a sixth of what a short question does.
+        atexit._run_exitfuncs()
+        with contextlib.suppress(OSError):
+            print(end="", flush=True)
+        os._exit(code)
+    sys.exit(code)
+
+
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of the whole command line, or of this command alone."""
     parser = argparse.ArgumentParser(
         prog="pipeline",
         description=_DESCRIPTION,
@@ -105,24 +143,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pipeline {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    sandbox.add_demo(commands)
-    sync.add_sync(commands)
-    sync.add_watch(commands)
-    loading.add_fetch(commands)
-    loading.add_retry(commands)
-    loading.add_load(commands)
-    loading.add_rebuild(commands)
-    reporting.add_report(commands)
-    dashboard.add_dashboard(commands)
-    asking.add_sql(commands)
-    asking.add_status(commands)
-    check.add_check(commands)
-    export.add_export(commands)
-    erasing.add_forget(commands)
-    erasing.add_prune(commands)
-    sandbox.add_sandbox(commands)
+    for name, module in _COMMANDS.items():
+        if command in (None, name):
+            getattr(importlib.import_module(f"pipeline.commands.{module}"), f"add_{name}")(commands)
     return parser
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_leave()

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
@@ -44,7 +44,7 @@ class Erased:
     `oldest` has, by load and size of its log, the day of the oldest run of which that log holds a payload.
     """
 
-    salt: str = field(default_factory=lambda: secrets.token_hex(16))
+    salt: str = field(default_factory=lambda: os.urandom(16).hex())
     runs: Mapping[str, str] = field(default_factory=dict)
     pruned_before: date | None = None
     unfinished: bool = False

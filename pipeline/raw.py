@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -50,7 +49,7 @@ _quoted = json.encoder.encode_basestring_ascii
 
 def new_load_id(now: datetime) -> str:
     """Return a load's name: its time in UTC to the millisecond, so that IDs sort by age, and six random digits."""
-    return f"{now.astimezone(UTC):%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}Z-{secrets.token_hex(3)}"
+    return f"{now.astimezone(UTC):%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}Z-{os.urandom(3).hex()}"
 
 
 def raw_path(raw_folder: Path, load_id: str) -> Path:

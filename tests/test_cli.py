@@ -96,6 +96,47 @@ def test_every_option_says_what_it_does(parser: argparse.ArgumentParser) -> None
         assert action.help or isinstance(action, argparse._SubParsersAction), action
 
 
+def test_a_command_alone_has_the_parser_that_it_has_among_all() -> None:
+    def helps(parser: argparse.ArgumentParser) -> dict[str, str]:
+        return {each.prog: each.format_help() for each in list(parsers(parser))[1:]}
+
+    among_all = helps(cli.build_parser())
+    names = [prog.split()[1] for prog in among_all if prog.count(" ") == 1]
+    assert len(names) == 16
+    alone = [helps(cli.build_parser(name)) for name in names]
+    assert [prog for each in alone for prog in each] == [*among_all]
+    assert {prog: text for each in alone for prog, text in each.items()} == among_all
+
+
+# The end of a process: nothing that was to be done at it is left out
+
+
+AT_ITS_END = (
+    "import atexit, threading, time; from pipeline.cli import run_and_leave; atexit.register(print, 'at exit')\n"
+    "def late(): time.sleep(0.5); print('late')\n"
+    "if {thread}: threading.Thread(target=late).start()\n"
+    "run_and_leave()"
+)
+
+
+@pytest.mark.parametrize(("thread", "printed"), [(False, ["at exit"]), (True, ["late", "at exit"])])
+def test_a_process_ends_when_all_is_done(thread: bool, printed: list[str], landed: Path) -> None:
+    code = AT_ITS_END.format(thread=thread)
+    for query, exit_code in (("SELECT 7 AS n", 0), ("SELECT nothing FROM runs", 2)):
+        command = [sys.executable, "-c", code, "sql", query, "--format", "csv"]
+        done = subprocess.run(command, cwd=landed, env=environment_of(), capture_output=True, text=True, check=False)
+        answered = ["n", "7"] if exit_code == 0 else []
+        assert (done.returncode, done.stdout.splitlines()) == (exit_code, [*answered, *printed]), done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_an_answer_that_the_disk_has_no_room_for_is_an_error(landed: Path) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "pipeline.cli", "status"]
+        done = subprocess.run(command, cwd=landed, env=environment_of(), stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "pipeline: No space left on device\n")
+
+
 def imported_by(*arguments: str, folder: Path, **environment: str) -> set[str]:
     """Return the modules that a command's process has imported by its end, beside those that Python begins with."""
     begun, ended = "import sys; begun = {*sys.modules}", "print(*({*sys.modules} - begun), file=sys.stderr)"

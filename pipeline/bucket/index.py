@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,7 +54,7 @@ class Index:
 
     def holder(self) -> str:
         """Return the name by which this mirror's leases and loads are known; it is made up once."""
-        return self.fact("holder") or self._note_fact("holder", secrets.token_hex(8))
+        return self.fact("holder") or self._note_fact("holder", os.urandom(8).hex())
 
     def fact(self, name: str) -> str | None:
         """Return what was found out of the store; None where it was not."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -35,11 +34,11 @@ class Clock:
     """The store's clock, as the time at which it writes a small object."""
 
     def __init__(self, store: Store, holder: str) -> None:
-        self._store, self._name = store, f".clock/{holder}-{secrets.token_hex(4)}"
+        self._store, self._name = store, f".clock/{holder}-{os.urandom(4).hex()}"
 
     def now(self) -> datetime:
         """Return the store's time, to the second."""
-        self._store.put_always(self._name, secrets.token_bytes(8))
+        self._store.put_always(self._name, os.urandom(8))
         found = self._store.head(self._name)
         self._store.delete([self._name])
         if found is None:
@@ -129,7 +128,7 @@ class Lease:
             "holder": self._holder,
             "who": f"{platform.node() or 'a machine'}, process {os.getpid()}",
             "renewed": self._renewals,
-            "nonce": secrets.token_hex(8),
+            "nonce": os.urandom(8).hex(),
         }
         self._tag = over
         self._put(json.dumps(content).encode() + b"\n")

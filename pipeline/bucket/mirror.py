@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import threading
 import time
@@ -245,7 +244,7 @@ class Mirror(Copy):
                 self._assemble(loading, path)
 
     def _assemble(self, loading: logs.Loading, path: Path) -> None:
-        scratch = self.home / f"downloads-{os.getpid()}-{secrets.token_hex(4)}"
+        scratch = self.home / f"downloads-{os.getpid()}-{os.urandom(4).hex()}"
         durable.make_folder(scratch, is_private=True)
         durable.make_folder(path.parent)
         try:

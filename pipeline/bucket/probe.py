@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 
 from pipeline.bucket.store import Store, Tag
 from pipeline.errors import LakeConflictError, StoreError
@@ -16,7 +16,7 @@ def has_conditions(store: Store) -> bool:
 
     Raises StoreError where it cannot be written at all.
     """
-    name = f".probe/{secrets.token_hex(8)}"
+    name = f".probe/{os.urandom(8).hex()}"
     store.put_always(name, b"is it there?")
     try:
         return _is_refused(store, name, over=None) and _is_refused(store, name, over=_NEVER)
@@ -26,7 +26,7 @@ def has_conditions(store: Store) -> bool:
 
 def _is_refused(store: Store, name: str, *, over: Tag | None) -> bool:
     try:
-        store.put(name, secrets.token_bytes(8), over=over)
+        store.put(name, os.urandom(8), over=over)
     except LakeConflictError:
         return True
     except StoreError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -127,7 +126,7 @@ class Copy:
     def take(self, changed: list[Entry], gone: list[str], known: dict[str, Known]) -> Came:
         """Download what changed, remove what is gone; `known` is what was noted before that was found out."""
         came_as = Came.AS_LISTED
-        scratch = self.home / f"downloads-{os.getpid()}-{secrets.token_hex(4)}"
+        scratch = self.home / f"downloads-{os.getpid()}-{os.urandom(4).hex()}"
         durable.make_folder(scratch, is_private=True)
         try:
             came = self._download(changed, scratch)

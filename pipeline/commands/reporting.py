@@ -269,6 +269,3 @@ def _rate(text: str) -> float:
     if not 0 <= rate <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a rate; write 0.05 or 5%")
     return rate
-
-
-RUN_REPORTS = (run_report_credits, run_report_failures, run_report_latency)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,7 +49,7 @@ def replacing(path: Path, *, force: bool) -> Iterator[Path]:
         )
         raise UsageError(f"{path}: {advice}")
     durable.make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{durable.TEMPORARY_SUFFIX}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}{durable.TEMPORARY_SUFFIX}")
     try:
         yield temporary
         with temporary.open("rb+") as file:

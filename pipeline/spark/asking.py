@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import queue
-import secrets
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -73,7 +72,7 @@ def attempt_name() -> str:
     """Return a name that no other attempt of any task has."""
     task = TaskContext.get()
     partition, attempt = (task.partitionId(), task.taskAttemptId()) if task else (0, 0)
-    return f"{partition:05d}-{attempt:08d}-{secrets.token_hex(3)}"
+    return f"{partition:05d}-{attempt:08d}-{os.urandom(3).hex()}"
 
 
 def log_part(found: Iterable[FoundId], options: SparkOptions, folder: str, log: str, *, refresh: bool) -> Outcome:
