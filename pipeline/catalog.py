@@ -29,6 +29,9 @@ _HELD_BYTES = 16 << 20
 
 _BARRED = "\nA locked lake reads its own files and no other; `pipeline sql --unlocked` does."
 
+_WRONG_QUERY = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
+"""What DuckDB says of a query that names or writes something wrongly, once the views of the files are there."""
+
 _OF_LINES = ("credit_l", "unknown_credits")
 """What a query names that asks for single lines of credits: `credit_lines`, `credit_ledger`, `unknown_credits`."""
 
@@ -62,6 +65,7 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
         self._held: object = None
         self._is_held = False
         self._asks_lines = False
+        self._is_query_wrong = False
 
     def __enter__(self) -> Lake:
         return self
@@ -70,7 +74,8 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-        if isinstance(error, duckdb.Error) or isinstance(getattr(error, "__cause__", None), duckdb.Error):
+        of_duckdb = isinstance(error, duckdb.Error) or isinstance(getattr(error, "__cause__", None), duckdb.Error)
+        if of_duckdb and not self._is_query_wrong:
             # Relations are worked out when they are read, which may be the first time that a page is.
             self.files.raise_damage()
 
@@ -83,15 +88,20 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
 
         Raises UsageError with DuckDB's own words where the query is wrong, LakeDamagedError where a file is.
         """
+        self._is_query_wrong, has_views = False, False
         try:
             self._refresh(query)
+            has_views = True
             if self._is_locked:
                 check_reads_only(self.con, query)
             if "credit" in query:
                 self._hold_credit_lines()
             relation = self.con.sql(query, params=params or None)
         except duckdb.Error as error:
-            self.files.raise_damage(footers_only=True)
+            # Whoever mistypes a name need not wait until all files are read.
+            self._is_query_wrong = has_views and isinstance(error, _WRONG_QUERY)
+            if not self._is_query_wrong:
+                self.files.raise_damage(footers_only=True)
             barred = self._is_locked and isinstance(error, duckdb.PermissionException)
             raise UsageError(f"the query cannot be answered: {error}{_BARRED if barred else ''}") from error
         if relation is None:

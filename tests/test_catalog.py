@@ -331,6 +331,17 @@ def test_reading_leaves_no_file_behind_and_changes_none(lake: LakeFiles) -> None
     assert listing() == before
 
 
+@pytest.mark.parametrize("query", ["SELEC 1", "SELECT runid FROM runs", "FROM run", "SELECT nothing(kind) FROM runs"])
+def test_a_mistyped_query_is_told_of_without_a_look_at_all_files(lake: LakeFiles, query: str) -> None:
+    land(lake, classify("clr_1"), classify("clr_2", createdAt="2026-11-05T00:00:00Z"))
+    # Whoever looked at all files would tell of this one.
+    lake.day_path("2026-11-05").write_bytes(b"not Parquet")
+    with pytest.raises(UsageError, match="the query cannot be answered"), Lake(lake.folder) as catalog:
+        catalog.sql(query)
+    with pytest.raises(LakeDamagedError, match="day=2026-11-05"), Lake(lake.folder) as catalog:
+        catalog.sql("SELECT count(credits) FROM runs").fetchall()
+
+
 @pytest.mark.parametrize("content", [b"", b"garbage", b"PAR1" + b"\xff" * 200])
 @pytest.mark.parametrize("is_open", [True, False])
 def test_a_damaged_file_is_named_with_the_way_to_mend_it(lake: LakeFiles, content: bytes, is_open: bool) -> None:

@@ -151,11 +151,14 @@ def imported_by(*arguments: str, folder: Path, **environment: str) -> set[str]:
 # What a start takes grows with the modules that it imports: bounded by their number, of which each test leaves a tenth.
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["status", "--help"], ["sync", "--help"]])
-def test_help_and_version_import_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "most"),
+    [(["--help"], 105), (["--version"], 105), (["status", "--help"], 85), (["sync", "--help"], 95)],
+)
+def test_help_and_version_import_nothing_heavy(arguments: list[str], most: int, tmp_path: Path) -> None:
     modules = imported_by(*arguments, folder=tmp_path)
     assert HEAVY & modules == set()
-    assert len(modules) <= 120
+    assert len(modules) <= most
 
 
 def test_status_imports_nothing_that_asks_or_serves(landed: Path) -> None:
@@ -163,7 +166,7 @@ def test_status_imports_nothing_that_asks_or_serves(landed: Path) -> None:
     needless = {*NEEDLESS, *ASKING, *SERVING, "numpy", "pyarrow.compute", "filelock", "pipeline.landing"}
     assert {*needless, "pipeline.flatten"} & modules == set()
     assert {"duckdb", "pyarrow", "rich"} < modules
-    assert len(modules) <= 320
+    assert len(modules) <= 310
 
 
 READING = [
