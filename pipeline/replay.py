@@ -5,6 +5,7 @@ What counts as a payload is a JSON object with the `object` and `id` of a run, w
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import json
@@ -37,12 +38,16 @@ Report = Callable[[str, str], None]
 """Takes where something unusable stands, and why it is so."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SavedRun:
-    """A run's payload found in a file; `fetched_at` is null where nothing says when it was received."""
+    """A run's payload found in a file; `fetched_at` is null where nothing says when it was received.
+
+    `text` is how it stands there, where a line or the whole file is nothing else; else null.
+    """
 
     payload: dict[str, Any]
     is_detail: bool
+    text: bytes | None = None
     fetched_at: datetime | None = None
     workspace_id: str | None = None
 
@@ -103,7 +108,7 @@ def _take_file(load: Load, name: str, workspace_id: str | None, report: Report, 
             continue
         load.take_run(
             found.payload["id"],
-            json.dumps(found.payload).encode(),
+            found.text or json.dumps(found.payload).encode(),
             fetched_at=found.fetched_at or modified,
             is_detail=found.is_detail,
             workspace_id=found.workspace_id or workspace_id,
@@ -117,8 +122,10 @@ def _iter_file(name: str, stdin: BinaryIO | None) -> Iterator[tuple[str, SavedRu
     shown = "standard input" if name == "-" else name
     try:
         with (stdin or sys.stdin.buffer) if name == "-" else Path(name).open("rb") as file:
-            for number, value in _iter_documents(_decompressed(file)):
+            for number, value, text in _iter_documents(_decompressed(file)):
                 for found in _iter_runs(value):
+                    if isinstance(found, SavedRun) and found.payload is value:
+                        found.text = text.removeprefix(codecs.BOM_UTF8).strip()
                     yield f"{shown}:{number}", found
     except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
         yield shown, _UnusableError(f"cannot be read to its end ({error}); what came before it lands")
@@ -166,8 +173,10 @@ class _ZstdFrames(io.RawIOBase):
         return size
 
 
-def _iter_documents(file: BinaryIO) -> Iterator[tuple[int, Any]]:
-    """Yield the JSON values of a file with the line they begin at: one a line, or else the whole as one document."""
+def _iter_documents(file: BinaryIO) -> Iterator[tuple[int, Any, bytes]]:
+    """Yield the JSON values of a file with the line they begin at, and their texts: one a line, or else the whole as
+    one document.
+    """
     lines = enumerate(_iter_lines(file), 1)
     number, first = next(((number, line) for number, line in lines if line is None or line.strip()), (0, b""))
     if number == 0:
@@ -180,14 +189,15 @@ def _iter_documents(file: BinaryIO) -> Iterator[tuple[int, Any]]:
             yield (
                 number,
                 _UnusableError(f"its first line is not JSON, and as one document it is {_TOO_LARGE}; {advice}"),
+                b"",
             )
         else:
             yield from _whole_document(first + rest, number)
         return
-    yield number, value
+    yield number, value, first or b""
     for number, line in lines:
         if line is None or line.strip():
-            yield number, _parse_line(line)
+            yield number, _parse_line(line), line or b""
 
 
 def _iter_lines(file: BinaryIO) -> Iterator[bytes | None]:
@@ -215,18 +225,19 @@ def _read_bounded(file: BinaryIO, room: int) -> bytes | None:
     return b"".join(parts)
 
 
-def _whole_document(content: bytes, number: int) -> Iterator[tuple[int, Any]]:
+def _whole_document(content: bytes, number: int) -> Iterator[tuple[int, Any, bytes]]:
     """Yield the one value of a document; where it is none, its lines, if one of them alone can hold a run."""
     try:
-        yield number, _parse(content)
+        yield number, _parse(content), content
         return
     except ValueError as error:
         broken = _UnusableError(f"not JSON ({error})")
-    values = [(number + place, _parse_line(line)) for place, line in enumerate(content.split(b"\n")) if line.strip()]
-    if any(isinstance(value, dict | list) and value for _number, value in values):
+    lines = [(number + place, line) for place, line in enumerate(content.split(b"\n")) if line.strip()]
+    values = [(at, _parse_line(line), line) for at, line in lines]
+    if any(isinstance(value, dict | list) and value for _at, value, _line in values):
         yield from values
     else:
-        yield number, broken
+        yield number, broken, b""
 
 
 def _parse_line(line: bytes | None) -> Any:
@@ -279,7 +290,7 @@ def _iter_record(record: dict[str, Any]) -> Iterator[SavedRun | _UnusableError]:
         yield _UnusableError("a record of a raw log that is not whole")
         return
     if isinstance(run, SavedRun):
-        run = SavedRun(run.payload, run.is_detail, fetched_at, record.get("workspace_id"))
+        run.fetched_at, run.workspace_id = fetched_at, record.get("workspace_id")
     yield run
 
 

@@ -21,6 +21,7 @@ from pipeline.loads import Load, LoadResult
 from pipeline.replay import load_files
 from pipeline.sandbox.world import World
 from tests.conftest import NOON, classify, land
+from tests.logged import logged
 
 Payload = dict[str, Any]
 
@@ -254,6 +255,29 @@ def test_the_same_files_again_change_nothing(lake: LakeFiles, tmp_path: Path) ->
 def test_a_run_that_comes_several_times_is_one(lake: LakeFiles, tmp_path: Path) -> None:
     page = {"object": "list", "data": [{**SUMMARY, "id": "clr_1"}]}
     assert counts(replay(lake, write(tmp_path, lines(ONE, page, ONE)))[0]) == (1, 1, 0, 0)
+
+
+SAID = (
+    '{ "object": "classify_run","id": "clr_1",  "config": {}, "metadata": {"rate": 1.10, "a": 1, "a": 2}}'
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "in_log"),
+    [
+        (f"{SAID}\n", SAID),
+        (f"\ufeff \t{SAID}\r\n{json.dumps(TWO)}", SAID),
+        (SAID.replace("  ", "\r\n"), SAID),  # one document of two lines
+    ],
+)
+def test_a_payload_is_logged_as_it_stands_in_the_file(
+    lake: LakeFiles, tmp_path: Path, content: str, in_log: str
+) -> None:
+    assert replay(lake, write(tmp_path, content))[0].landed >= 1
+    (log,) = lake.raw_logs()
+    first = zstandard.ZstdDecompressor().stream_reader(log.read_bytes(), read_across_frames=True).read().split(b"\n")[1]
+    assert first.decode().endswith(f'"payload": {in_log}}}')
+    assert set(logged(log)) >= {"clr_1"}
 
 
 def test_payloads_need_not_be_kept(lake: LakeFiles, tmp_path: Path) -> None:
