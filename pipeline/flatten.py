@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from pipeline.kinds import BY_OBJECT, Kind, kind_of
@@ -157,7 +158,11 @@ def _flag(value: Any) -> bool:
 def _decimal(value: Any) -> Decimal:
     if type(value) not in (int, float, Decimal):
         raise ValueError(value)
-    return decimal_value(value)
+    return decimal_value(value) if type(value) is Decimal else _known_decimal(value)
+
+
+_known_decimal = lru_cache(maxsize=4_096, typed=True)(decimal_value)
+"""What runs are charged repeats: mostly it is known already."""
 
 
 def _integer(value: Any) -> int:

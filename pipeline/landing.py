@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     import duckdb
 
 _MERGE_ROWS = 2_000
+_WRITERS = 2
+"""Most of writing is waiting for the disk, and work that other threads need not wait for."""
+_SMALL_DAY_BYTES = 32 << 20
 _DUCKDB = {"memory_limit": "128MB", "threads": "1"}
 """What DuckDB may take before it goes to the disk: less than 64 MB a thread is too little for ten million IDs."""
 
@@ -111,11 +114,11 @@ class _Rewriting:
         self.replace = replace
         self.landed = self.unchanged = 0
         self._movers: dict[str, list[str]] = {}
-        self._writing: Future[None] | None = None
+        self._writing: deque[Future[None]] = deque()
 
     def run(self) -> None:
         """Replace the days' files."""
-        with ThreadPoolExecutor(1, "write-day") as self._writer:
+        with ThreadPoolExecutor(_WRITERS, "write-day") as self._writer:
             self._run()
 
     def _run(self) -> None:
@@ -128,7 +131,7 @@ class _Rewriting:
             self._rewrite(day, incoming, added.pop(day, []))
         for day, rows in added.items():
             self._rewrite(day, RUNS_FILE_SCHEMA.empty_table(), rows)
-        self._written()
+        self._wait_for_writers(0)
         for old, group in _by(moves, 1).items():
             _drop(self.lake, old, {run_id for run_id, _old, _new in group})
         self.lake.write_moves([])
@@ -190,22 +193,21 @@ class _Rewriting:
             parts.append(merged)
             changed = changed or is_changed
         if changed:
-            if parts:
-                replaced = pa.concat_tables(parts)
-                existing = existing.filter(pc.invert(pc.is_in(existing["run_id"], value_set=_ids(replaced))))
-                parts = [replaced]
-            self._write(day, pa.concat_tables([existing, fresh, *parts]))
+            self._write(day, existing, [fresh, *parts], replaced=parts)
 
-    def _write(self, day: str, table: pa.Table) -> None:
-        """Write a day's file while the next one is read and merged; not more than one waits to be written."""
-        self._written()
-        self._writing = self._writer.submit(self.lake.write_day, day, table)
+    def _write(self, day: str, existing: pa.Table, incoming: list[pa.Table], *, replaced: list[pa.Table]) -> None:
+        """Write a day's file while the next ones are read and merged; one at a time of days that are large."""
 
-    def _written(self) -> None:
-        """Wait until what was to be written is; raises what went wrong there."""
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            writing.result()
+        def write() -> None:
+            self.lake.write_day(day, _put_together(existing, incoming, replaced))
+
+        self._wait_for_writers(_WRITERS - 1 if existing.nbytes < _SMALL_DAY_BYTES else 0)
+        self._writing.append(self._writer.submit(write))
+
+    def _wait_for_writers(self, most: int) -> None:
+        """Wait until no more than so many days are still to be written; raises what went wrong there."""
+        while len(self._writing) > most:
+            self._writing.popleft().result()
 
     def _merged_at_once(self, staged: pa.Table, stored: pa.Table) -> tuple[pa.Table, bool]:
         """Return the rows that runs come to, and whether they are others than those stored."""
@@ -224,6 +226,20 @@ class _Rewriting:
             rows.append(self._merged(staged_rows, before[run_id]))
             is_changed = is_changed or before[run_id] != rows[-1:]
         return _rows_table(rows), is_changed
+
+
+def _put_together(existing: pa.Table, incoming: list[pa.Table], replaced: list[pa.Table]) -> pa.Table:
+    """Return the rows that a day has from now on, by ID: those it had, but of the runs that are replaced, and new ones.
+
+    All columns are copied once only: which rows, and in which order, is worked out of the IDs.
+    """
+    table = pa.concat_tables([existing, *incoming])
+    order = pc.sort_indices(table["run_id"])
+    if replaced and len(existing):
+        run_ids = pa.chunked_array([chunk for each in replaced for chunk in each["run_id"].chunks], pa.string())
+        is_left = pc.is_in(existing["run_id"], value_set=run_ids.combine_chunks())
+        order = order.filter(pc.invert(pc.is_in(order, value_set=pc.indices_nonzero(is_left))))
+    return table.take(order)
 
 
 def _repeated_ids(table: pa.Table) -> list[str]:

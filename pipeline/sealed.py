@@ -52,8 +52,9 @@ def parquet_bytes(table: pa.Table, *, head: bytes = b"") -> memoryview:
     paths = (path for field in table.schema for path in _leaves(field.name, field.type))
     repeating = [path for path in paths if path not in _DISTINCT]
     with pq.ParquetWriter(
-        sink, table.schema, compression="zstd", write_page_checksum=True, use_dictionary=repeating
-    ) as writer:
+        sink, table.schema, compression="zstd", write_page_checksum=True, use_dictionary=repeating,
+        store_decimal_as_integer=True,  # read in four fifths of the time
+    ) as writer:  # fmt: skip
         sink.write(head)
         writer.write_table(table, row_group_size=131_072)
         writer.add_key_value_metadata({"pipeline_schema": str(SCHEMA_VERSION), "pipeline_sha256": _ZEROS.decode()})
@@ -98,7 +99,9 @@ def read_table(path: Path, schema: pa.Schema, *, is_trusted: bool = False) -> pa
             if is_whole is None and version >= SEALED_SINCE and not is_trusted:
                 raise LakeDamagedError(_damaged(path, NO_CHECKSUM))
             there = set(file.schema_arrow.names)
-            return in_schema(file.read([name for name in schema.names if name in there]), schema)
+            # Arrow's own threads cost more than they gain with files of a few megabytes.
+            found = file.read([name for name in schema.names if name in there], use_threads=False)
+            return in_schema(found, schema)
     except UNREADABLE as error:
         raise LakeDamagedError(_damaged(path, f"not readable as Parquet: {one_line(error)}")) from error
 
