@@ -257,9 +257,7 @@ def test_a_run_that_comes_several_times_is_one(lake: LakeFiles, tmp_path: Path) 
     assert counts(replay(lake, write(tmp_path, lines(ONE, page, ONE)))[0]) == (1, 1, 0, 0)
 
 
-SAID = (
-    '{ "object": "classify_run","id": "clr_1",  "config": {}, "metadata": {"rate": 1.10, "a": 1, "a": 2}}'
-)
+SAID = '{ "object": "classify_run","id": "clr_1",  "config": {}, "metadata": {"rate": 1.10, "a": 1, "a": 2}}'
 
 
 @pytest.mark.parametrize(
