@@ -134,6 +134,7 @@ def test_a_machine_that_was_taken_for_dead_comes_back_with_more_and_nothing_is_l
         assert set(logged(path)) == {"clr_1", "clr_2"}
 
 
+@pytest.mark.long
 def test_what_a_machine_sends_after_it_was_taken_for_dead_lands_though_it_vanishes_then(
     bucket: Bucket, brief: None
 ) -> None:

@@ -364,6 +364,7 @@ def read(bucket: Bucket, name: str) -> bytes:
     return bytes(obstore.get(bucket.store(), name).bytes())
 
 
+@pytest.mark.long
 def test_landings_that_take_longer_than_a_lease_hold_it_all_the_same(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
