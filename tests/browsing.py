@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.programs import needed_program
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _FLAGS = (
@@ -22,11 +20,8 @@ _TIMEZONE = "America/Los_Angeles"
 
 @contextmanager
 def open_browser() -> Iterator[Any]:
-    """Open a browser; without one these tests are skipped, but fail in CI, where it is installed for them."""
-    path = next(filter(None, map(shutil.which, _NAMES)), None)
-    if path is None:
-        reason = "no Chromium here; install it (Debian: apt-get install chromium) to run the tests of the dashboard"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    """Open a browser."""
+    path = needed_program(*_NAMES, to_install="apt-get install chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

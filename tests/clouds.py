@@ -12,7 +12,6 @@ import http.client
 import os
 import re
 import secrets
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,10 +19,9 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
 
-import pytest
-
 from tests.bucket import Bucket, serving_proxy
 from tests.gcs import Gcs
+from tests.programs import needed_program
 
 ACCOUNT = "acmedata"
 ACCOUNT_KEY = base64.b64encode(b"canary-Nc8sYh3GdJ6pUe5AkF7xQ2mVb9LwT4zRq").decode()
@@ -32,12 +30,8 @@ _VERSION = "2021-08-06"  # of the protocol, of the one request that is made here
 
 
 def needs_azurite() -> str:
-    """Return where Azurite is. Without it, skip; in CI, fail."""
-    found = shutil.which("azurite-blob")
-    if found is None and not os.environ.get("CI"):
-        pytest.skip("no Azurite on the PATH, which a lake in az:// is tested against: npm install -g azurite")
-    assert found is not None, "CI tests against Azurite, and there is none: see .ci/run"
-    return found
+    """Return where Azurite is, which a lake in `az://` is tested against."""
+    return needed_program("azurite-blob", to_install="npm install -g azurite")
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """A Spark for tests: two executors, each a process of its own, on this machine.
 
-One for all tests of a process, since it takes many seconds to begin. Where there is no Java, tests are left out; with
-CI set they fail instead.
+One for all tests of a process, since it takes many seconds to begin.
 """
 
 from __future__ import annotations
@@ -17,6 +16,8 @@ from typing import TYPE_CHECKING
 from unittest import mock
 
 import pytest
+
+from tests.programs import needed_program
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -34,11 +35,9 @@ _JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 
 def needs_java() -> None:
-    """Leave a test out where there is no Java; with CI set, fail it."""
-    if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
-        if os.environ.get("CI"):
-            pytest.fail("no Java here: install openjdk-17-jre-headless")
-        pytest.skip("no Java here")
+    """Skip a test where there is no Java, or fail it in CI."""
+    if "JAVA_HOME" not in os.environ:
+        needed_program("java", to_install="apt-get install openjdk-17-jre-headless")
 
 
 @contextmanager

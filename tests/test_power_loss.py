@@ -35,6 +35,7 @@ from tests.crashes import (
     step,
 )
 from tests.logged import logged
+from tests.programs import needed_program
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="strace and ext4 are Linux's")
 
@@ -136,11 +137,7 @@ def iter_broken_orders(calls: list[Call]) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def strace() -> str:
-    found = shutil.which("strace")
-    if found is None and not os.environ.get("CI"):
-        pytest.skip("strace is not installed")
-    assert found is not None, "strace is not installed"
-    return found
+    return needed_program("strace", to_install="apt-get install strace")
 
 
 def record(strace: str, scene: Scene, lake: LakeFiles, command: str, folder: Path) -> list[Call]:
