@@ -197,9 +197,11 @@ class _Rewriting:
 
     def _write(self, day: str, existing: pa.Table, incoming: list[pa.Table], *, replaced: list[pa.Table]) -> None:
         """Write a day's file while the next ones are read and merged; one at a time of days that are large."""
+        parts = [(existing, incoming, replaced)]
 
         def write() -> None:
-            self.lake.write_day(day, _put_together(existing, incoming, replaced))
+            # What the day had is let go before the file is made of what it has now.
+            self.lake.write_day(day, _put_together(*parts.pop()))
 
         self._wait_for_writers(_WRITERS - 1 if existing.nbytes < _SMALL_DAY_BYTES else 0)
         self._writing.append(self._writer.submit(write))
