@@ -135,7 +135,7 @@ class ExtendClient:
         self._redact = connection.api_key.redact
         self._places = asyncio.Semaphore(concurrency)
         self._large = asyncio.Lock()
-        self._backoff = Backoff(rng=rng or random.Random())  # noqa: S311 - jitter needs no secure generator
+        self._backoff = Backoff(rng=rng or random.SystemRandom())
         self._budget = RetryBudget(clock=clock, sleep=sleep)
         self._breaker = Breaker(concurrency=concurrency, max_outage_s=max_outage_s, clock=clock, sleep=sleep)
         self._known: str | None = None

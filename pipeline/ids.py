@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -41,10 +42,9 @@ def iter_ids(
     if source is None:
         return
     if source == "-":
-        lines = stdin or open(  # noqa: SIM115 - standard input is not ours to close
-            sys.stdin.fileno(), encoding="utf-8-sig", errors="backslashreplace", newline="", closefd=False
-        )
-        yield from _from_csv(lines, "standard input", column) if column else _from_text(lines, "standard input")
+        # Standard input itself is not ours to close.
+        with nullcontext(stdin) if stdin else _standard_input() as lines:
+            yield from _from_csv(lines, "standard input", column) if column else _from_text(lines, "standard input")
         return
     path = Path(source)
     suffix = path.suffix.lower()
@@ -74,6 +74,10 @@ def why_unusable(text: str) -> str | None:
     if any(text.startswith(kind.prefix) for kind in KINDS):
         return f"{shown} is not a run ID: only letters, digits, `_` and `-` may follow the prefix (at most 128)"
     return f"{shown} is not a run ID: it begins with none of {prefixes}"
+
+
+def _standard_input() -> TextIO:
+    return open(sys.stdin.fileno(), encoding="utf-8-sig", errors="backslashreplace", newline="", closefd=False)
 
 
 def _from_text(lines: Iterable[str], name: str) -> Iterator[FoundId]:

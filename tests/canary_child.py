@@ -59,7 +59,7 @@ def main() -> None:
     sys.argv[1:] = []
     logging.basicConfig(level=logging.DEBUG)
     sys.excepthook = show_all
-    os.fsync = lambda _handle: None  # type: ignore[assignment]  # a killed machine is another test's
+    patch.object(os, "fsync").start()  # a killed machine is another test's
     kept = ExtendClient.__init__.__kwdefaults__
     kept["max_outage_s"] = kept["timeout_s"] = 0.5
     kept["max_attempts"] = 2

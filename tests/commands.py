@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 from unittest import mock
@@ -60,12 +60,13 @@ def run_apart(
     )  # fmt: skip
 
 
-def _file(content: str = "") -> IO[str]:
-    """Return a real file, since commands look at the number and the bytes below their standard ones."""
-    file = tempfile.TemporaryFile("w+", encoding="utf-8", newline="")  # noqa: SIM115 - closed by who asked for it
-    file.write(content)
-    file.seek(0)
-    return file
+@contextlib.contextmanager
+def _file(content: str = "") -> Iterator[IO[str]]:
+    """Open a real file, since commands look at the number and the bytes below their standard ones."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as file:
+        file.write(content)
+        file.seek(0)
+        yield file
 
 
 def _content(file: IO[str]) -> str:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from pipeline import cli, deletion, durable, landing, ledger, loads, raw, replay, session, staging, sync_state
 from pipeline.bucket import index, lease, logs, mirror, pulling, store
@@ -194,8 +195,9 @@ class _Trace:
             self.tell("promised", {record["run_id"] for record in records})
             return size
 
-        raw.RawWriter._write_frame = writing  # type: ignore[method-assign]  # for this process alone
-        raw.RawWriter.checkpoint = telling  # type: ignore[method-assign]  # for this process alone
+        # For this process alone, to its end.
+        mock.patch.object(raw.RawWriter, "_write_frame", new=writing).start()
+        mock.patch.object(raw.RawWriter, "checkpoint", new=telling).start()
 
 
 def run(order: Order, pipe: Connection) -> None:

@@ -6,6 +6,7 @@ import os
 import tempfile
 from datetime import timedelta
 from pathlib import Path
+from unittest import mock
 
 from pipeline.config import read_connection
 from pipeline.lake import LakeFiles
@@ -21,6 +22,7 @@ PRELOADED = [
 def sync(folder: str, base_url: str, key: str, overlap: timedelta, full: bool) -> None:
     """Sync a lake. What is left lying about when it is killed is beside the lake."""
     tempfile.tempdir = str(Path(folder).parent)
-    os.fsync = lambda _handle: None  # type: ignore[assignment]  # a killed process loses nothing that it has written
+    # A killed process loses nothing that it has written.
+    mock.patch.object(os, "fsync").start()
     connection = read_connection(base_url=base_url, env={"EXTEND_API_KEY": key})
     run_sync(LakeFiles(folder), [connection], SyncOptions(qps=10_000, overlap=overlap, full=full))
