@@ -203,6 +203,8 @@ class _Rewriting:
             # What the day had is let go before the file is made of what it has now.
             self.lake.write_day(day, _put_together(*parts.pop()))
 
+        # Here, for all writers: whoever found it just made by another would go on before it is safe.
+        durable.make_folder(self.lake.runs_folder)
         self._wait_for_writers(_WRITERS - 1 if existing.nbytes < _SMALL_DAY_BYTES else 0)
         self._writing.append(self._writer.submit(write))
 
