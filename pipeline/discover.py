@@ -17,9 +17,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ListError, ListRemovedError, RunError, TokenRefusedError
-from pipeline.flatten import time_value
 from pipeline.kinds import Kind, kind_of
 from pipeline.sync_state import Gap, KindState
+from pipeline.values import time_value
 
 if TYPE_CHECKING:
     from pipeline.client import ExtendClient, Page

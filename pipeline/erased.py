@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import durable, sealed
 from pipeline.errors import LakeDamagedError, NewerLakeError
-from pipeline.flatten import time_value
 from pipeline.kinds import KINDS, kind_of
+from pipeline.values import time_value
 
 if TYPE_CHECKING:
     from pipeline.lake import LakeFiles
@@ -73,15 +73,17 @@ class Erased:
             return set()
         return {run_id for run_id in iter_mentions(text) if self.has(run_id)}
 
-    def is_pruned(self, row: Mapping[str, Any]) -> bool:
-        """Tell whether a row is of a run made before `pruned_before`."""
-        return self.pruned_before is not None and age_of(row) < self.pruned_before
+    def is_pruned(self, payload: Any, fetched_at: datetime) -> bool:
+        """Tell whether a payload is of a run made before `pruned_before`."""
+        if self.pruned_before is None:
+            return False
+        return age_of({"fetched_at": fetched_at, **told_times(payload)}) < self.pruned_before
 
     def admitted(self, run_id: str, body: bytes, fetched_at: datetime) -> bytes | None:
         """Return a payload as it may be logged, without what it tells of forgotten runs; None where it may not be."""
         if not self:
             return body
-        if self.has(run_id) or (self.pruned_before and _payload_age(body, fetched_at) < self.pruned_before):
+        if self.has(run_id) or (self.pruned_before and self.is_pruned(json.loads(body), fetched_at)):
             return None
         return self.scrub_line(body)
 
@@ -145,11 +147,6 @@ def age_of(row: Mapping[str, Any]) -> date:
     return time.astimezone(UTC).date()
 
 
-def _payload_age(body: bytes, fetched_at: datetime) -> date:
-    payload = json.loads(body)
-    return age_of({"fetched_at": fetched_at, **told_times(payload)})
-
-
 def told_times(payload: Any) -> dict[str, datetime | None]:
     """Return when a payload says that its run was made; null where it does not."""
     found: dict[str, datetime | None] = {}
@@ -157,7 +154,7 @@ def told_times(payload: Any) -> dict[str, datetime | None]:
         text = payload.get(name) if isinstance(payload, dict) else None
         try:
             found[column] = time_value(text) if isinstance(text, str) else None
-        except ValueError:
+        except (ValueError, OverflowError):
             found[column] = None
     return found
 

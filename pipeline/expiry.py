@@ -20,9 +20,9 @@ import pyarrow.compute as pc
 
 from pipeline import raw
 from pipeline.erased import age_of, told_times
-from pipeline.flatten import time_value
 from pipeline.lake import LakeFiles
 from pipeline.raw_edit import Change
+from pipeline.values import time_value
 
 _GROUP_IDS = 200_000
 _AGES = """

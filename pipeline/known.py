@@ -18,10 +18,10 @@ from typing import Any
 import duckdb
 
 from pipeline.discover import Summary, row_time
-from pipeline.flatten import decimal_value, text_value
 from pipeline.kinds import Kind
 from pipeline.lake import UNKNOWN_DAY, LakeFiles
 from pipeline.scratch import Scratch
+from pipeline.values import decimal_value, text_value
 
 _WHOLE_FROM = 30
 """After so many pages of a kind, all its runs are looked up at once: cheaper than on and on a page's days."""

@@ -13,8 +13,9 @@ payloads must remember which field came from which: `_sources`, JSON text of
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from pipeline.schema import RUN_COLUMNS, SOURCES
@@ -73,8 +74,24 @@ def day_of(row: Row) -> str:
 
     The date of `created_at`, else of `initial_run_at`, else of `file_created_at`.
     """
-    time: datetime | None = row["created_at"] or row["initial_run_at"] or row["file_created_at"]
-    return "unknown" if time is None else f"{time.year:04d}-{time.month:02d}-{time.day:02d}"
+    return _day(row["created_at"] or row["initial_run_at"] or row["file_created_at"])
+
+
+def days_of(columns: Mapping[str, Sequence[Any]]) -> list[str]:
+    """Return the partitions of rows that are given by column, as `day_of` does."""
+    times = zip(columns["created_at"], columns["initial_run_at"], columns["file_created_at"], strict=True)
+    return [
+        _day(created_at or initial_run_at or file_created_at) for created_at, initial_run_at, file_created_at in times
+    ]
+
+
+def _day(time: datetime | None) -> str:
+    return "unknown" if time is None else _date_text(time.date())
+
+
+@lru_cache(1_024)
+def _date_text(date: date) -> str:
+    return date.isoformat()
 
 
 def read_clocks(row: Row) -> dict[str, Clock]:

@@ -20,12 +20,13 @@ from typing import Any, BinaryIO
 import zstandard
 
 from pipeline.errors import UsageError
-from pipeline.flatten import is_detail_payload, time_value
+from pipeline.flatten import is_detail_payload
 from pipeline.kinds import BY_OBJECT, kind_of
 from pipeline.lake import LakeFiles
 from pipeline.loads import Load, LoadResult, recover
 from pipeline.progress import Progress, Silent
 from pipeline.strict import parse_json
+from pipeline.values import time_value
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _CHECKPOINT_BYTES = 4 << 20

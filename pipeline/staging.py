@@ -17,11 +17,12 @@ import pyarrow.parquet as pq
 
 from pipeline import holding, raw
 from pipeline.erased import Erased
-from pipeline.flatten import Row, flatten_run, text_value, time_value
+from pipeline.flatten import Payload, Row, flatten_runs
 from pipeline.kinds import kind_of
 from pipeline.lake import UnlandedLog
-from pipeline.merge import day_of
-from pipeline.schema import DEAD_LETTERS_SCHEMA, RUNS_FILE_SCHEMA
+from pipeline.merge import days_of
+from pipeline.schema import DEAD_LETTERS_SCHEMA, RUNS_FILE_SCHEMA, SOURCES
+from pipeline.values import text_value, time_value
 
 if TYPE_CHECKING:
     import duckdb
@@ -30,8 +31,10 @@ _DAY = pa.field("_day", pa.string())
 _STAGED_SCHEMA = RUNS_FILE_SCHEMA.append(_DAY).remove_metadata()
 _KEYS = ("run_id", "fetched_at")
 _KEYS_SCHEMA = pa.schema([_STAGED_SCHEMA.field(name).remove_metadata() for name in _KEYS])
-_BATCH_ROWS = 1_024
-_BATCH_BYTES = 32 << 20
+_BATCH_ROWS = 128
+"""How many payloads are flattened at once: enough for what a batch costs by itself, few enough to hold."""
+_BATCH_BYTES = 4 << 20
+_FAILURES = 1_024
 _MEMORY_BYTES = 4 << 20
 _CODEC = pa.Codec("lz4")
 
@@ -77,8 +80,9 @@ class Staging:
         self.failures = 0
         self._folder = folder
         self._bytes = 0
-        self._row_batch: list[Row] = []
-        self._tables: list[pa.Table] = []
+        self._batch: list[tuple[Payload, datetime, str | None, bool]] = []
+        self._batches: list[pa.RecordBatch] = []
+        self._batches_bytes = 0
         self._keys: list[pa.Table] = []
         self._failure_batch: list[Row] = []
         self._spilled: dict[str, array[int]] = defaultdict(partial(array, "q"))  # as three numbers a batch
@@ -98,12 +102,12 @@ class Staging:
             for line, record in zip(part.lines, raw.iter_records(part.lines), strict=True):
                 self._bytes += len(line)
                 self._take(landing, record)
+        self._take_batch(landing)
         return landing
 
     def close(self) -> None:
         """Make ready to be asked: nothing more will be read."""
-        self._take_batch()
-        if self._tables:
+        if self._batches:
             self._in_memory = dict(self._split_by_day())
         self._write_failures()
 
@@ -157,39 +161,41 @@ class Staging:
             landing.invalid += 1
 
     def _take_run(self, landing: Landing, record: raw.Record) -> None:
-        if self._erased.has(record["run_id"]):
+        run_id, payload, fetched_at = record["run_id"], record["payload"], time_value(record["fetched_at"])
+        if self._erased.has(run_id):
             return
         if not isinstance(record["detail"], bool):
             raise TypeError("detail")
-        flat = flatten_run(
-            record["payload"],
-            fetched_at=time_value(record["fetched_at"]),
-            load_id=landing.load_id,
-            workspace_id=_text_or_null(record["workspace_id"]),
-            is_detail=record["detail"],
-        )
-        if flat.row["run_id"] != text_value(record["run_id"]):
+        if text_value(payload["id"]) != text_value(run_id):
             # What goes by the record's ID, such as `forget`, must mean the run that the payload is filed under.
-            raise ValueError(record["run_id"])
-        if self._erased.is_pruned(flat.row):
+            raise ValueError(run_id)
+        if self._erased.is_pruned(payload, fetched_at):
             return
-        landing.field_problems.update(flat.problems)
-        landing.last_record_at = flat.row["fetched_at"]
-        flat.row[_DAY.name] = day_of(flat.row)
-        self._row_batch.append(flat.row)
+        self._batch.append((payload, fetched_at, _text_or_null(record["workspace_id"]), record["detail"]))
         self.rows += 1
-        if len(self._row_batch) >= _BATCH_ROWS or self._bytes >= _BATCH_BYTES:
-            self._take_batch()
+        landing.last_record_at = fetched_at
+        if len(self._batch) >= _BATCH_ROWS or self._bytes >= _BATCH_BYTES:
+            self._take_batch(landing)
 
-    def _take_batch(self) -> None:
-        if self._row_batch:
-            table = pa.Table.from_pylist(self._row_batch, schema=_STAGED_SCHEMA)
-            self._tables.append(table)
-            self.wanted.add(*([row[name] for row in self._row_batch] for name in ("run_id", _DAY.name)))
-            self._keys.append(table.select(_KEYS).cast(_KEYS_SCHEMA))
-            self._row_batch, self._bytes = [], 0
-            if sum(each.nbytes for each in self._tables) >= _MEMORY_BYTES:
-                self._spill()
+    def _take_batch(self, landing: Landing) -> None:
+        if not self._batch:
+            return
+        payloads, fetched_at, workspace_ids, are_details = zip(*self._batch, strict=True)
+        self._batch, self._bytes = [], 0
+        flat = flatten_runs(
+            payloads, fetched_at=fetched_at, load_id=landing.load_id,
+            workspace_ids=workspace_ids, are_details=are_details,
+        )  # fmt: skip
+        landing.field_problems.update(flat.problems)
+        days = days_of(flat.columns)
+        columns = {**flat.columns, SOURCES.name: [None] * len(days), _DAY.name: days}
+        batch = pa.RecordBatch.from_pydict(columns, schema=_STAGED_SCHEMA)
+        self.wanted.add(flat.columns["run_id"], days)
+        self._batches.append(batch)
+        self._keys.append(pa.Table.from_batches([batch.select(_KEYS).cast(_KEYS_SCHEMA)]))
+        self._batches_bytes += batch.nbytes
+        if self._batches_bytes >= _MEMORY_BYTES:
+            self._spill()
 
     def _spill(self) -> None:
         with self._rows_path.open("ab") as file:
@@ -204,9 +210,9 @@ class Staging:
 
     def _split_by_day(self) -> list[tuple[str, pa.RecordBatch]]:
         """Return the rows in memory by day; whoever asks has them from now on."""
-        tables, self._tables = self._tables, []
-        table = pa.concat_tables(tables).combine_chunks()
-        del tables  # at most two copies of the rows at any moment
+        batches, self._batches, self._batches_bytes = self._batches, [], 0
+        table = pa.Table.from_batches(batches).combine_chunks()
+        del batches  # at most two copies of the rows at any moment
         (batch,) = table.sort_by(_DAY.name).combine_chunks().to_batches()
         runs = pc.run_end_encode(batch[_DAY.name])
         ends = runs.run_ends.to_pylist()
@@ -241,7 +247,7 @@ class Staging:
         landing.last_record_at = failed_at
         self._failure_batch.append(row)
         self.failures += 1
-        if len(self._failure_batch) >= _BATCH_ROWS:
+        if len(self._failure_batch) >= _FAILURES:
             self._write_failures()
 
     def _write_failures(self) -> None:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline import durable, sealed
 from pipeline.errors import LakeLockedError, NewerLakeError
-from pipeline.flatten import time_value
 from pipeline.kinds import Kind
+from pipeline.values import time_value
 
 if TYPE_CHECKING:
     from pipeline.lake import LakeFiles

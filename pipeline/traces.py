@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 from pipeline import raw
 from pipeline.erased import age_of, iter_mentions, told_times
 from pipeline.expiry import made_before
-from pipeline.flatten import time_value
 from pipeline.lake import LakeFiles
 from pipeline.texts import iter_texts
+from pipeline.values import time_value
 
 Named = Callable[[Iterable[str]], set[str]]
 """Given texts that can be IDs, those of runs that should be gone."""

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pipeline.flatten import text_value
 from pipeline.ids import FoundId
 from pipeline.kinds import BY_OBJECT, Kind, kind_of
 from pipeline.scratch import Scratch
+from pipeline.values import text_value
 
 _BATCH = 20_000
 

@@ -9,6 +9,7 @@ import json
 import math
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -23,7 +24,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.catalog import Lake
-from pipeline.flatten import Flattened, flatten_run, is_detail_payload
+from pipeline.flatten import Flattened, flatten_run, flatten_runs, is_detail_payload
 from pipeline.lake import LakeFiles
 from pipeline.loads import Load
 from pipeline.merge import merge_rows
@@ -426,8 +427,8 @@ def flat(payload: Json, *, is_detail: bool) -> Flattened:
     return flatten_run(payload, fetched_at=NOON, load_id="L", is_detail=is_detail)
 
 
-def try_payload(number: int, payloads: list[str]) -> None:
-    """Break a payload, flatten it and merge it with what it was; raise AssertionError where anything is not as told."""
+def broken_payload(number: int, payloads: list[str]) -> tuple[Json, str, random.Random]:
+    """Return a payload that was broken, the text that it was made of, and dice to go on with."""
     breaking = Breaking(number)
     original_text = breaking.dice.choice(payloads)
     payload = breaking.broken(original_text)
@@ -440,11 +441,17 @@ def try_payload(number: int, payloads: list[str]) -> None:
         )
     if dice.random() < 0.1:
         payload["id"] = dice.choice([each for each in ODD_TEXTS if len(each) < 100])
+    return payload, original_text, dice
+
+
+def try_payload(number: int, payloads: list[str]) -> None:
+    """Break a payload, flatten it and merge it with what it was; raise AssertionError where anything is not as told."""
+    payload, original_text, dice = broken_payload(number, payloads)
     is_detail = dice.random() < 0.5
     is_detail_payload(payload)
     found = flat(payload, is_detail=is_detail)
     expected = row_by_hand(payload, is_detail=is_detail)
-    row = dict(found.row)
+    row = found.row()
     assert list(row) == RUNS_SCHEMA.names
     assert is_metadata_of(row.pop("metadata"), payload), "metadata"
     assert {name: (row[name], expected[name]) for name in row if expected[name] != row[name]} == {}
@@ -453,7 +460,7 @@ def try_payload(number: int, payloads: list[str]) -> None:
     } == set()
     lost = {name for name, (place, _) in PLACES.items() if row[name] is None and at(payload, place) is not None}
     assert lost <= set(found.problems)
-    try_merge(found.row, flat(json.loads(original_text), is_detail=not is_detail).row, later=dice.random() < 0.5)
+    try_merge(found.row(), flat(json.loads(original_text), is_detail=not is_detail).row(), later=dice.random() < 0.5)
 
 
 def try_merge(row: Row, original: Row, *, later: bool) -> None:
@@ -478,6 +485,27 @@ def try_payloads(numbers: range, payloads: list[str]) -> None:
 
 def test_a_broken_payload_is_a_row_with_each_value_in_its_column(payloads: list[str]) -> None:
     try_payloads(range(1_000), payloads)
+
+
+@pytest.mark.parametrize("together", [2, 7, 300])
+def test_what_is_flattened_beside_a_payload_does_not_matter_to_it(payloads: list[str], together: int) -> None:
+    broken = [broken_payload(number, payloads)[0] for number in range(2_000_000, 2_000_300)]
+    whole = [json.loads(text) for text in payloads[:300]]
+    mixed = [each for pair in zip(broken, whole, strict=True) for each in pair]
+    for start in range(0, len(mixed), together):
+        batch = mixed[start : start + together]
+        times = [NOON + timedelta(seconds=at) for at in range(len(batch))]
+        found = flatten_runs(
+            batch, fetched_at=times, load_id="L", workspace_ids=[None] * len(batch), are_details=[True] * len(batch)
+        )
+        alone = [
+            flatten_run(each, fetched_at=time, load_id="L", is_detail=True)
+            for each, time in zip(batch, times, strict=True)
+        ]
+        for at, each in enumerate(alone):
+            assert found.row(at) == each.row()
+            assert [*map(type, found.row(at).values())] == [*map(type, each.row().values())]
+        assert found.problems == sum((each.problems for each in alone), Counter())
 
 
 @pytest.mark.long

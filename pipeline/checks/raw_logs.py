@@ -16,9 +16,10 @@ import zstandard
 
 from pipeline import raw, sealed
 from pipeline.at_work import is_running
-from pipeline.flatten import flatten_run, time_value
+from pipeline.flatten import flatten_run
 from pipeline.lake import LakeFiles
 from pipeline.schema import TIME
+from pipeline.values import time_value
 
 _HEAD = re.compile(rb'\{"record": "run", "run_id": ("(?:[^"\\]|\\.)*"), "fetched_at": "([^"\\]*)"')
 _LOGGED = pa.schema([("run_id", pa.string()), ("fetched_at", TIME), ("log", pa.string())])
@@ -69,7 +70,7 @@ def _flattened(lines: list[bytes]) -> Iterator[str]:
             if record is not None:
                 time, is_detail = time_value(record["fetched_at"]), record["detail"]
                 flat = flatten_run(record["payload"], fetched_at=time, load_id="", is_detail=is_detail)
-                yield str(flat.row["run_id"])
+                yield str(flat.row()["run_id"])
 
 
 def _read_log(lake: LakeFiles, path: Path, con: duckdb.DuckDBPyConnection, loads: dict[str, Landed]) -> LogState:

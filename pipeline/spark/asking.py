@@ -25,7 +25,7 @@ from pipeline import raw
 from pipeline.erased import Erased, read_erased
 from pipeline.errors import ApiError, RunError, RunFailedError, UsageError
 from pipeline.fetch import FetchOptions, Plan, fetch_in_thread, plan_fetch
-from pipeline.flatten import flatten_run, time_value
+from pipeline.flatten import flatten_run
 from pipeline.ids import FoundId
 from pipeline.intake import Intake, failure_record
 from pipeline.kinds import kind_of
@@ -36,6 +36,7 @@ from pipeline.progress import Silent
 from pipeline.schema import DEAD_LETTERS_SCHEMA, RUNS_SCHEMA
 from pipeline.spark.settings import SparkOptions
 from pipeline.spark.sharing import SHARE
+from pipeline.values import time_value
 
 DEAD_LETTER = pa.struct(
     [
@@ -250,7 +251,7 @@ class _Rows:
             message = f"run {record['run_id']}: its payload cannot be made a row of ({type(error).__name__})"
             why = {"reason": "BROKEN_BODY", "message": message, "failed_at": record["fetched_at"]}
             return self._letter(record, why) if self._with_failures else None
-        return flat.row
+        return flat.row()
 
     def _letter(self, record: raw.Record, why: Mapping[str, Any]) -> dict[str, Any]:
         """Return a row that says why a run did not come."""
