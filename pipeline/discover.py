@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import ListError, ListRemovedError, RunError, TokenRefusedError
 from pipeline.kinds import Kind, kind_of
 from pipeline.sync_state import Gap, KindState
-from pipeline.values import time_value
+from pipeline.values import TIME
 
 if TYPE_CHECKING:
     from pipeline.client import ExtendClient, Page
@@ -179,10 +179,10 @@ class Walk:
         """Walk one part of the list and return where it began; null where the walk was stopped on the way."""
         edge, quiet = part.edge, 0
         async for page in iter_pages(self._client, self.kind, token=part.token):
-            edge = edge or _Edge(page.served_at)
-            edge = edge.seen(page)
+            times = _Times.of(page)
+            edge = (edge or _Edge(page.served_at)).seen(times)
             self.pages += 1
-            rows = self._rows_within(page, part)
+            rows = self._rows_within(page, times, part)
             new = await self._take(page, rows)
             self.rows, self.taken = self.rows + len(rows), self.taken + new
             self._counted += len(rows) if self._is_whole and part.is_noted else new
@@ -191,7 +191,7 @@ class Walk:
             if page.next_page_token is None:
                 self._walked_to_end = True
                 break
-            if self._is_through(page, part, quiet):
+            if self._is_through(times, part, quiet):
                 break
             if part.is_noted:
                 self._note_gap(edge, page.next_page_token, part.down_to)
@@ -199,10 +199,16 @@ class Walk:
                 return None
         return edge
 
-    def _rows_within(self, page: Page, part: _Part) -> list[Summary]:
-        self._check_order(page)
-        oldest = part.down_to if self._sorted else self._since
-        return [row for row in page.rows if not self._is_outside(row, oldest)]
+    def _rows_within(self, page: Page, times: _Times, part: _Part) -> list[Summary]:
+        self._check_order(times)
+        oldest, until = part.down_to if self._sorted else self._since, self.bounds.until
+        if oldest is None and until is None:
+            return page.rows
+        return [
+            row for row, updated_at, created_at in zip(page.rows, times.updated_at, times.created_at, strict=True)
+            if not (oldest is not None and updated_at is not None and updated_at < oldest)
+            and not (until is not None and created_at is not None and created_at >= until)
+        ]  # fmt: skip
 
     def _may_hide_more(self, rows: list[Summary], part: _Part) -> bool:
         """Return whether that the lake has these rows says nothing, since a walk that was cut short may have brought
@@ -210,24 +216,17 @@ class Walk:
         if not self._was_cut_short or part.seen_at is None:
             return False
         since = part.seen_at - self.bounds.overlap
-        return any(time >= since for row in rows if (time := row_time(row, "createdAt")) is not None)
+        return any(time is not None and time >= since for time in row_times(rows, "createdAt"))
 
-    def _check_order(self, page: Page) -> None:
-        times = _update_times(page)
-        if self._sorted and any(later - earlier >= _TOLD_TO for earlier, later in pairwise(times)):
+    def _check_order(self, times: _Times) -> None:
+        if self._sorted and any(later - earlier >= _TOLD_TO for earlier, later in pairwise(times.told_updates())):
             self._sorted = False
             self._tell(f"list {self.kind.path}: not in the order asked for, so it is walked to its end")
 
-    def _is_outside(self, row: Summary, oldest: datetime | None) -> bool:
-        updated_at, created_at, until = row_time(row, "updatedAt"), row_time(row, "createdAt"), self.bounds.until
-        is_old = oldest is not None and updated_at is not None and updated_at < oldest
-        is_new = until is not None and created_at is not None and created_at >= until
-        return is_old or is_new
-
-    def _is_through(self, page: Page, part: _Part, quiet: int) -> bool:
+    def _is_through(self, times: _Times, part: _Part, quiet: int) -> bool:
         if self._sorted:
-            times = _update_times(page)
-            return part.down_to is not None and bool(times) and times[-1] < part.down_to
+            told = times.told_updates()
+            return part.down_to is not None and bool(told) and told[-1] < part.down_to
         # Not in an order. Where one was promised, only the end of the list is sure; where none was, only a first walk,
         # or a full one, goes there.
         is_whole = self.kind.sortable or (self._is_whole and part.is_noted)
@@ -280,13 +279,24 @@ class _Edge:
     served_at: datetime
     newest: datetime | None = None
 
-    def seen(self, page: Page) -> _Edge:
-        times = _update_times(page)
-        return replace(self, newest=max(times)) if self.newest is None and times else self
+    def seen(self, times: _Times) -> _Edge:
+        told = times.told_updates() if self.newest is None else None
+        return replace(self, newest=max(told)) if told else self
 
 
-def _update_times(page: Page) -> list[datetime]:
-    return [time for row in page.rows if (time := row_time(row, "updatedAt")) is not None]
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """When the rows of a page were created and last updated; null where a row does not tell."""
+
+    created_at: list[datetime | None]
+    updated_at: list[datetime | None]
+
+    @classmethod
+    def of(cls, page: Page) -> _Times:
+        return cls(row_times(page.rows, "createdAt"), row_times(page.rows, "updatedAt"))
+
+    def told_updates(self) -> list[datetime]:
+        return [time for time in self.updated_at if time is not None]
 
 
 def is_entry(row: Summary, kind: Kind) -> bool:
@@ -295,12 +305,7 @@ def is_entry(row: Summary, kind: Kind) -> bool:
     return row.get("object") == kind.object and isinstance(run_id, str) and kind_of(run_id) in (None, kind)
 
 
-def row_time(row: Summary, name: str) -> datetime | None:
-    """Return a time that a summary tells, or null where it tells none."""
-    value = row.get(name)
-    if not isinstance(value, str):
-        return None
-    try:
-        return time_value(value)
-    except (ValueError, OverflowError):
-        return None
+def row_times(rows: list[Summary], name: str) -> list[datetime | None]:
+    """Return a time that each summary tells, null where it tells none."""
+    times: list[datetime | None] = TIME.column([row.get(name) for row in rows])[0]
+    return times

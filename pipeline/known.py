@@ -11,13 +11,13 @@ import json
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
 import duckdb
 
-from pipeline.discover import Summary, row_time
+from pipeline.discover import Summary, row_times
 from pipeline.kinds import Kind
 from pipeline.lake import UNKNOWN_DAY, LakeFiles
 from pipeline.scratch import Scratch
@@ -36,6 +36,9 @@ _MARKS = """
     WHERE kind = $kind AND workspace_id IS NOT DISTINCT FROM $workspace AND deleted_at IS NULL
 """
 
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 _TABLE = """
     CREATE TABLE known (
@@ -62,6 +65,10 @@ class Known(Scratch):
         self._stored.close()
         super().close()
 
+    def is_at_hand(self, kind: Kind) -> bool:
+        """Return whether `changed` need not wait: nothing of a kind is left to be looked up, and nothing else is."""
+        return not self._left[kind] and not self._turn.locked()
+
     def look_up_all(self, kind: Kind) -> None:
         """Look up all runs of a kind."""
         self._look_up(kind, self._left[kind])
@@ -76,16 +83,17 @@ class Known(Scratch):
 
     def _changed(self, kind: Kind, rows: list[Summary]) -> list[Summary]:
         self._pages[kind] += 1
-        days = {_day(row) for row in rows}
-        is_whole = self._pages[kind] > _WHOLE_FROM or None in days
-        self._look_up(kind, self._left[kind] if is_whole else self._left[kind] & {*days, UNKNOWN_DAY})
+        if self._left[kind]:
+            days = {_day(time) for time in row_times(rows, "createdAt")}
+            is_whole = self._pages[kind] > _WHOLE_FROM or None in days
+            self._look_up(kind, self._left[kind] if is_whole else self._left[kind] & {*days, UNKNOWN_DAY})
         run_ids = [text_value(row["id"]) for row in rows]
         query = "SELECT run_id, mark FROM known WHERE run_id IN (SELECT value FROM json_each(?))"
         marks = dict(self._con.execute(query, (json.dumps(run_ids),)))
         changed = []
-        for run_id, row in zip(run_ids, rows, strict=True):
-            mark, known = _mark(row), marks.get(run_id)
-            if known is not None:
+        for run_id, row, mark in zip(run_ids, rows, _marks(rows), strict=True):
+            known = marks.get(run_id)
+            if known is not None and known != mark:
                 mark = _joined(mark, known)
             if known != mark:
                 changed.append(row)
@@ -128,31 +136,30 @@ class Known(Scratch):
             self._con.executemany("INSERT INTO asked VALUES (?, ?, ?)", values)
 
 
-def _day(row: Summary) -> str | None:
-    created_at = row_time(row, "createdAt")
-    return None if created_at is None else created_at.astimezone(UTC).date().isoformat()
+def _day(time: datetime | None) -> str | None:
+    return None if time is None else time.date().isoformat()
 
 
-def _mark(row: Summary) -> str:
+def _marks(rows: list[Summary]) -> list[str]:
+    return [
+        f"{'' if updated_at is None else (updated_at - _EPOCH) // _MICROSECOND}|{_costs(row)}|{_status(row)}"
+        for row, updated_at in zip(rows, row_times(rows, "updatedAt"), strict=True)
+    ]
+
+
+def _costs(row: Summary) -> str:
     usage = row.get("usage")
-    credits, total = (usage.get(name) if isinstance(usage, dict) else None for name in ("credits", "totalCredits"))
+    return f"{_credits(usage.get('credits'))}|{_credits(usage.get('totalCredits'))}" if isinstance(usage, dict) else "|"
+
+
+def _status(row: Summary) -> str:
     status = row.get("status")
-    return "|".join(
-        (_microseconds(row_time(row, "updatedAt")), _credits(credits), _credits(total),
-         text_value(status) if isinstance(status, str) else "")
-    )  # fmt: skip
+    return text_value(status) if isinstance(status, str) else ""
 
 
 def _joined(mark: str, known: str) -> str:
     """Return what is known once a mark has come: what the mark does not tell stays. Only the status may hold a bar."""
     return "|".join(new or old for new, old in zip(mark.split("|", 3), known.split("|", 3), strict=True))
-
-
-def _microseconds(time: datetime | None) -> str:
-    if time is None:
-        return ""
-    since = time - datetime(1970, 1, 1, tzinfo=UTC)
-    return str((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds)
 
 
 def _credits(value: Any) -> str:

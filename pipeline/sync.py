@@ -303,7 +303,10 @@ class _WorkspaceSync:
         if len(usable) < len(rows):
             session.load.result.invalid += len(rows) - len(usable)
             self.progress.tell(f"list {kind.path}: {len(rows) - len(usable)} entries that are no {kind.object}")
-        changed = await asyncio.to_thread(known.changed, kind, usable)
+        if known.is_at_hand(kind):
+            changed = known.changed(kind, usable)
+        else:
+            changed = await asyncio.to_thread(known.changed, kind, usable)
         texts = {id(row): text for row, text in zip(page.rows, page.texts, strict=True)}
         taken = 0
         for row in changed:

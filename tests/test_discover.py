@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.client import Page
-from pipeline.discover import OVERLAP, QUIET_PAGES, Bounds, Walk, iter_pages, row_time
+from pipeline.discover import OVERLAP, QUIET_PAGES, Bounds, Walk, iter_pages, row_times
 from pipeline.errors import AccessError, ListError, ListRemovedError, TokenRefusedError
 from pipeline.kinds import BY_OBJECT, Kind
 from pipeline.sync_state import KindState
@@ -305,7 +305,7 @@ def test_runs_without_a_time_of_change_are_taken_and_stop_nothing() -> None:
     ],
 )
 def test_a_time_that_is_none_is_null(text: object, time: datetime | None) -> None:
-    assert row_time({"updatedAt": text}, "updatedAt") == time
+    assert row_times([{"updatedAt": text}], "updatedAt") == [time]
 
 
 # --- while a list is walked, runs go on being created and changed -----------------------------------------------------
