@@ -306,7 +306,7 @@ def _settle_dead_letters(
 
     `with_stored` where failures are read anew whose runs may have come by a log that was not kept.
     """
-    came = con.view("staged").project("run_id, fetched_at")
+    came = con.table("staged").project("run_id, fetched_at")
     paths = lake.day_paths()
     if with_stored and paths:
         came = came.union(con.read_parquet(paths, hive_partitioning=False).project("run_id, fetched_at"))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,10 +32,11 @@ _DAY = pa.field("_day", pa.string())
 _STAGED_SCHEMA = RUNS_FILE_SCHEMA.append(_DAY).remove_metadata()
 _KEYS = ("run_id", "fetched_at")
 _KEYS_SCHEMA = pa.schema([_STAGED_SCHEMA.field(name).remove_metadata() for name in _KEYS])
-_BATCH_ROWS = 128
-"""How many payloads are flattened at once: enough for what a batch costs by itself, few enough to hold."""
-_BATCH_BYTES = 4 << 20
-_FAILURES = 1_024
+_PAYLOADS = 128
+"""How many payloads are flattened at once: they take far more memory than their rows."""
+_PAYLOADS_BYTES = 4 << 20
+_BATCH_ROWS = 1_024
+_BATCH_BYTES = 32 << 20
 _MEMORY_BYTES = 4 << 20
 _CODEC = pa.Codec("lz4")
 
@@ -79,11 +81,11 @@ class Staging:
         self.rows = 0
         self.failures = 0
         self._folder = folder
-        self._bytes = 0
-        self._batch: list[tuple[Payload, datetime, str | None, bool]] = []
+        self._payloads_bytes = self._columns_bytes = 0  # of the lines that they came in
+        self._payloads: list[tuple[Payload, datetime, str | None, bool]] = []
+        self._columns: dict[str, list[Any]] = {}
         self._batches: list[pa.RecordBatch] = []
         self._batches_bytes = 0
-        self._keys: list[pa.Table] = []
         self._failure_batch: list[Row] = []
         self._spilled: dict[str, array[int]] = defaultdict(partial(array, "q"))  # as three numbers a batch
         self._in_memory: dict[str, pa.RecordBatch] = {}
@@ -100,13 +102,14 @@ class Staging:
                 continue
             landing.raw_bytes = part.end
             for line, record in zip(part.lines, raw.iter_records(part.lines), strict=True):
-                self._bytes += len(line)
+                self._payloads_bytes += len(line)
                 self._take(landing, record)
-        self._take_batch(landing)
+        self._flatten(landing)
         return landing
 
     def close(self) -> None:
         """Make ready to be asked: nothing more will be read."""
+        self._make_batch()
         if self._batches:
             self._in_memory = dict(self._split_by_day())
         self._write_failures()
@@ -129,16 +132,18 @@ class Staging:
         return table.drop_columns([_DAY.name]).cast(RUNS_FILE_SCHEMA)
 
     def create_views(self, con: duckdb.DuckDBPyConnection) -> None:
-        """Make the views `staged` (of each row the run's ID and when it came) and `failures`."""
-        con.register("staged_in_memory", pa.concat_tables([_KEYS_SCHEMA.empty_table(), *self._keys]))
-        keys = con.table("staged_in_memory")
-        if list(self._folder.glob("keys-*.parquet")):
-            keys = keys.union(con.read_parquet(str(self._folder / "keys-*.parquet")))
-        keys.create_view("staged")
+        """Make the table `staged` (of each row the run's ID and when it came) and the view `failures`."""
+        con.register("keys", pa.RecordBatchReader.from_batches(_KEYS_SCHEMA, self._iter_keys()))
+        con.execute("CREATE TABLE staged AS FROM keys")
+        con.unregister("keys")
         if self.failures:
             con.read_parquet(str(self._folder / "failures-*.parquet")).create_view("failures")
         else:
             con.register("failures", DEAD_LETTERS_SCHEMA.empty_table())
+
+    def _iter_keys(self) -> Iterator[pa.RecordBatch]:
+        for day in self.days():
+            yield from self.read_day(day).select(_KEYS).cast(_KEYS_SCHEMA).to_batches()
 
     @property
     def _rows_path(self) -> Path:
@@ -171,17 +176,18 @@ class Staging:
             raise ValueError(run_id)
         if self._erased.is_pruned(payload, fetched_at):
             return
-        self._batch.append((payload, fetched_at, _text_or_null(record["workspace_id"]), record["detail"]))
+        self._payloads.append((payload, fetched_at, _text_or_null(record["workspace_id"]), record["detail"]))
         self.rows += 1
         landing.last_record_at = fetched_at
-        if len(self._batch) >= _BATCH_ROWS or self._bytes >= _BATCH_BYTES:
-            self._take_batch(landing)
+        if len(self._payloads) >= _PAYLOADS or self._payloads_bytes >= _PAYLOADS_BYTES:
+            self._flatten(landing)
 
-    def _take_batch(self, landing: Landing) -> None:
-        if not self._batch:
+    def _flatten(self, landing: Landing) -> None:
+        if not self._payloads:
             return
-        payloads, fetched_at, workspace_ids, are_details = zip(*self._batch, strict=True)
-        self._batch, self._bytes = [], 0
+        payloads, fetched_at, workspace_ids, are_details = zip(*self._payloads, strict=True)
+        self._columns_bytes += self._payloads_bytes
+        self._payloads, self._payloads_bytes = [], 0
         flat = flatten_runs(
             payloads, fetched_at=fetched_at, load_id=landing.load_id,
             workspace_ids=workspace_ids, are_details=are_details,
@@ -189,10 +195,21 @@ class Staging:
         landing.field_problems.update(flat.problems)
         days = days_of(flat.columns)
         columns = {**flat.columns, SOURCES.name: [None] * len(days), _DAY.name: days}
-        batch = pa.RecordBatch.from_pydict(columns, schema=_STAGED_SCHEMA)
-        self.wanted.add(flat.columns["run_id"], days)
+        if self._columns:
+            for name, values in columns.items():
+                self._columns[name] += values
+        else:
+            self._columns = columns
+        if len(self._columns[_DAY.name]) >= _BATCH_ROWS or self._columns_bytes >= _BATCH_BYTES:
+            self._make_batch()
+
+    def _make_batch(self) -> None:
+        if not self._columns:
+            return
+        batch = pa.RecordBatch.from_pydict(self._columns, schema=_STAGED_SCHEMA)
+        self.wanted.add(self._columns["run_id"], self._columns[_DAY.name])
+        self._columns, self._columns_bytes = {}, 0
         self._batches.append(batch)
-        self._keys.append(pa.Table.from_batches([batch.select(_KEYS).cast(_KEYS_SCHEMA)]))
         self._batches_bytes += batch.nbytes
         if self._batches_bytes >= _MEMORY_BYTES:
             self._spill()
@@ -205,8 +222,6 @@ class Staging:
                 start = file.tell()
                 file.write(_CODEC.compress(content))
                 self._spilled[day].extend((start, file.tell() - start, content.size))
-        pq.write_table(pa.concat_tables(self._keys), self._folder / f"keys-{self.rows:012d}.parquet")
-        self._keys = []
 
     def _split_by_day(self) -> list[tuple[str, pa.RecordBatch]]:
         """Return the rows in memory by day; whoever asks has them from now on."""
@@ -247,7 +262,7 @@ class Staging:
         landing.last_record_at = failed_at
         self._failure_batch.append(row)
         self.failures += 1
-        if len(self._failure_batch) >= _FAILURES:
+        if len(self._failure_batch) >= _BATCH_ROWS:
             self._write_failures()
 
     def _write_failures(self) -> None:
