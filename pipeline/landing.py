@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 _MERGE_ROWS = 2_000
 _WRITERS = 2
-"""Most of writing is waiting for the disk, and work that other threads need not wait for."""
+"""Most of writing is waiting for the disk, and work that other threads need not wait for. A load that lands in parts
+has one alone: it lands while it asks, where memory counts more than how soon a landing is done."""
 _SMALL_DAY_BYTES = 32 << 20
 _DUCKDB = {"memory_limit": "128MB", "threads": "1"}
 """What DuckDB may take before it goes to the disk: less than 64 MB a thread is too little for ten million IDs."""
@@ -65,7 +66,7 @@ def land_logs(
         landings = [staging.read(log, most_rows=most_rows) for log in logs]
         staging.close()
         if staging.rows:
-            rewriting = _Rewriting(lake, staging, replace=replace)
+            rewriting = _Rewriting(lake, staging, replace=replace, writers=_WRITERS if most_rows is None else 1)
             rewriting.run()
             landings[-1].landed, landings[-1].unchanged = rewriting.landed, rewriting.unchanged
         _settle(lake, staging, folder, replace=replace)
@@ -109,16 +110,16 @@ def _is_among(table: pa.Table, run_ids: Iterable[str]) -> Any:
 class _Rewriting:
     """Goes through the days that staged rows belong to, and replaces each."""
 
-    def __init__(self, lake: LakeFiles, staging: Staging, *, replace: bool) -> None:
+    def __init__(self, lake: LakeFiles, staging: Staging, *, replace: bool, writers: int) -> None:
         self.lake, self.staging = lake, staging
-        self.replace = replace
+        self.replace, self._writers = replace, writers
         self.landed = self.unchanged = 0
         self._movers: dict[str, list[str]] = {}
         self._writing: deque[Future[None]] = deque()
 
     def run(self) -> None:
         """Replace the days' files."""
-        with ThreadPoolExecutor(_WRITERS, "write-day") as self._writer:
+        with ThreadPoolExecutor(self._writers, "write-day") as self._writer:
             self._run()
 
     def _run(self) -> None:
@@ -205,7 +206,7 @@ class _Rewriting:
 
         # Here, for all writers: whoever found it just made by another would go on before it is safe.
         durable.make_folder(self.lake.runs_folder)
-        self._wait_for_writers(_WRITERS - 1 if existing.nbytes < _SMALL_DAY_BYTES else 0)
+        self._wait_for_writers(self._writers - 1 if existing.nbytes < _SMALL_DAY_BYTES else 0)
         self._writing.append(self._writer.submit(write))
 
     def _wait_for_writers(self, most: int) -> None:
