@@ -15,7 +15,7 @@ from pipeline.kinds import Kind
 from pipeline.retry import BrokenBodyError, TooLargeError, clean_text
 from pipeline.strict import parse_json, parse_page
 
-Rows = tuple[list[dict[str, Any]], list[str], str | None]
+Rows = tuple[list[dict[str, Any]], list[bytes], str | None]
 
 _PIECE_BYTES = 262_144
 _SMALL_BYTES = 262_144
@@ -35,7 +35,7 @@ class Counters:
 
 def read_run(body: bytes, kind: Kind, run_id: str) -> dict[str, Any]:
     """Return the run that a body holds, or raise BrokenBodyError where it is not exactly the one that was asked for."""
-    payload, _texts = _read_object(body, lambda text: (parse_json(text), []))
+    payload, _texts = _read_object(body, lambda content: (parse_json(content), []))
     found = payload.get("object"), payload.get("id")
     if found == (kind.object, run_id):
         return payload
@@ -56,9 +56,9 @@ def read_page(body: bytes) -> Rows:
     return rows, texts, token or None
 
 
-def _read_object(body: bytes, parse: Callable[[str], tuple[Any, list[str]]]) -> tuple[dict[str, Any], list[str]]:
+def _read_object(body: bytes, parse: Callable[[bytes], tuple[Any, list[bytes]]]) -> tuple[dict[str, Any], list[bytes]]:
     try:
-        payload, texts = parse(body.decode("utf-8"))
+        payload, texts = parse(body)
     except UnicodeDecodeError:
         raise BrokenBodyError("the answer is not UTF-8") from None
     except ValueError as error:

@@ -76,7 +76,7 @@ class Page:
 
     kind: Kind
     rows: list[dict[str, Any]]
-    texts: list[str]
+    texts: list[bytes]
     next_page_token: str | None
     body: bytes
     fetched_at: datetime

@@ -140,7 +140,7 @@ async def _take(session: Session, worklist: Worklist, kind: Kind, page: Page) ->
     texts = {row["id"]: text for row, text in zip(page.rows, page.texts, strict=True) if is_entry(row, kind)}
     wanted = worklist.open_among(texts)
     for run_id in wanted:
-        body = texts[run_id].encode()
+        body = texts[run_id]
         workspace_id = session.connection.workspace_id
         session.load.take_run(run_id, body, fetched_at=page.fetched_at, is_detail=False, workspace_id=workspace_id)
     await session.checkpoint()

@@ -28,6 +28,7 @@ from typing import Any, BinaryIO
 import zstandard
 
 from pipeline import durable
+from pipeline.strict import read_json
 
 SUFFIX = ".jsonl.zst"
 _MAGIC = b"\x28\xb5\x2f\xfd"
@@ -238,7 +239,7 @@ def iter_records(lines: list[bytes]) -> Iterator[Record | None]:
     """Yield the records of a frame; None for a line that is no record."""
     for line in lines:
         try:
-            record = json.loads(line)
+            record = read_json(line)
         except (ValueError, RecursionError):
             yield None
             continue

@@ -251,7 +251,7 @@ def _parse_line(line: bytes | None) -> Any:
 
 
 def _parse(content: bytes) -> Any:
-    return parse_json(content.decode("utf-8-sig"))
+    return parse_json(content.removeprefix(codecs.BOM_UTF8))
 
 
 def _iter_runs(value: Any, *, in_page: bool = False) -> Iterator[SavedRun | _UnusableError]:

@@ -225,10 +225,10 @@ class Staging:
 
     def _split_by_day(self) -> list[tuple[str, pa.RecordBatch]]:
         """Return the rows in memory by day; whoever asks has them from now on."""
-        batches, self._batches, self._batches_bytes = self._batches, [], 0
-        table = pa.Table.from_batches(batches).combine_chunks()
-        del batches  # at most two copies of the rows at any moment
-        (batch,) = table.sort_by(_DAY.name).combine_chunks().to_batches()
+        table = pa.Table.from_batches(self._batches)
+        self._batches, self._batches_bytes = [], 0
+        table = table.sort_by(_DAY.name)  # at most two copies of the rows at any moment
+        (batch,) = table.combine_chunks().to_batches()
         runs = pc.run_end_encode(batch[_DAY.name])
         ends = runs.run_ends.to_pylist()
         starts = [0, *ends[:-1]]

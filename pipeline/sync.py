@@ -312,7 +312,7 @@ class _WorkspaceSync:
         for row in changed:
             taken += session.load.take_run(
                 row["id"],
-                texts[id(row)].encode(),
+                texts[id(row)],
                 fetched_at=page.fetched_at,
                 is_detail=False,
                 workspace_id=self.connection.workspace_id,

@@ -216,7 +216,7 @@ def test_no_token_means_the_last_page() -> None:
     for last in ({}, {"nextPageToken": None}, {"nextPageToken": ""}):
         assert read_page(json.dumps({"object": "list", "data": [RUN], **last}).encode()) == (
             [RUN],
-            [json.dumps(RUN)],
+            [json.dumps(RUN).encode()],
             None,
         )
 

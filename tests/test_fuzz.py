@@ -536,7 +536,7 @@ def land_broken(lake: LakeFiles, numbers: range, payloads: list[str]) -> dict[st
         if breaking.dice.random() < 0.1:  # of a key that stands twice the last counts
             body = body.replace("{", '{"status": "FIRST", "usage": {"credits": 7}, ', 1)
         try:
-            landed[payload["id"]] = parse_json(body)
+            landed[payload["id"]] = parse_json(body.encode())
         except ValueError:  # too deep: refused before it is logged
             continue
         load.take_run(payload["id"], body.encode(), fetched_at=NOON, is_detail=number % 2 == 0, workspace_id=None)

@@ -12,10 +12,10 @@ from typing import Any
 import duckdb
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline import raw
+from pipeline import raw, strict
 from pipeline.body import Counters, read_bounded, read_page, read_run
 from pipeline.discover import is_entry
 from pipeline.kinds import BY_OBJECT
@@ -44,7 +44,7 @@ def test_an_answer_that_names_its_run_twice_is_refused(body: str) -> None:
 
 
 def test_of_another_key_that_stands_twice_the_last_counts() -> None:
-    assert parse_json('{"id": "a", "d": 1, "d": 2, "file": {"id": 1, "id": 2}}') == {
+    assert parse_json(b'{"id": "a", "d": 1, "d": 2, "file": {"id": 1, "id": 2}}') == {
         "id": "a",
         "d": 2,
         "file": {"id": 2},
@@ -59,9 +59,9 @@ JSON = st.recursive(
 PAGE = st.fixed_dictionaries({"object": st.just("list"), "data": st.lists(JSON)}, optional={"nextPageToken": st.text()})
 
 
-def outcome(read: Callable[[str], Any], text: str) -> str:
+def outcome(read: Callable[[bytes], Any], text: str) -> str:
     try:
-        return json.dumps(read(text))
+        return json.dumps(read(text.encode("utf-8", "surrogatepass")))
     except ValueError as error:
         return f"refused: {error}"
 
@@ -71,41 +71,110 @@ def test_a_page_is_read_as_any_json_is_and_its_entries_as_they_stand(
     page: Any, indent: int | None, at: int, spoiling: str
 ) -> None:
     text = json.dumps(page, indent=indent)
-    value, texts = parse_page(text)
+    value, texts = parse_page(text.encode())
     assert json.dumps(value) == json.dumps(page) == outcome(parse_json, text)
     entries = page.get("data") if isinstance(page, dict) else None
     assert [json.dumps(json.loads(each)) for each in texts] == [
         json.dumps(entry) for entry in (entries if isinstance(entries, list) else [])
     ]
-    assert all(each in text and each == each.strip() for each in texts)
+    assert all(each in text.encode() and each == each.strip() for each in texts)
     spoiled = text[: at % (len(text) + 1)] + spoiling + text[at % (len(text) + 1) + 1 :]
     assert outcome(lambda each: parse_page(each)[0], spoiled) == outcome(parse_json, spoiled)
+
+
+PIECES = [
+    '{"object": "list", "data": [', '{"id": "clr_1", ', '{"id": ', '"id": "x"', '"object": 1', '"data": [', '"data": 7',
+    '"a:b"', '": "', "]}", "]", "}", ", ", ":", '"d": ', '"d\\u003ae": ', '"d\\u003Ae": ', '"\\\\u003a"', '"\\u0022: "',
+    '"\\"', "[", "{", "1", "1.10", "-0.0", "1e400", "NaN", "-Infinity", "18446744073709551616", "-9223372036854775809",
+    "1" * 40, "0.1", "01", "null", "true", '"\\ud83d\\ude00"', '"\\ud800"', '"\ud800"', '"é №"', '"\x7f"', '"\t"',
+    "\n", " ", "\ufeff", "nul",
+]  # fmt: skip
+
+
+def is_read_in_one_way(text: str, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Tell whether a text was read the quick way, having made sure that the other way reads it as the same."""
+
+    def read(content: bytes) -> str:
+        return repr(parse_json(content)) + repr(parse_page(content))
+
+    quick = outcome(read, text)
+    is_plain = strict._read_plain(text.encode("utf-8", "surrogatepass")) is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(strict, "_read_plain", lambda _content: None)
+        assert outcome(read, text) == quick
+    return is_plain
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=25).map("".join))
+@settings(max_examples=1_000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_is_read_the_quick_way_is_what_the_other_way_reads(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    is_read_in_one_way(text, monkeypatch)
+
+
+@given(PAGE | JSON, st.sampled_from([None, 0, 1]), st.booleans(), st.integers(0), st.sampled_from(PIECES))
+@settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_is_whole_but_for_a_piece_is_read_alike_in_both_ways(
+    monkeypatch: pytest.MonkeyPatch, value: Any, indent: int | None, is_ascii: bool, at: int, piece: str
+) -> None:
+    text = json.dumps(value, indent=indent, ensure_ascii=is_ascii)
+    at %= len(text) + 1
+    is_read_in_one_way(text[:at] + piece + text[at:], monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_plain"),
+    [
+        ('{"object": "list", "data": [{"id": "a:b", "é": [1.10, {}]}, null]}', True),
+        ('[{"d": 1, "D": 2}, {"d": 3}]', True),
+        ('{"d": {"e": 1}, "d": {"e": 1}}', False),
+        ('{"d": 1, "\\u0064": 1}', False),
+        ('{"d": ":", "d": ""}', False),
+        ('{"d": "", "d": "::"}', False),
+        ('{"d": 1, "d": "\\u003a"}', False),  # one colon fewer, and one written as an escape
+        ('{"d": 1, "d": "\\u003A"}', False),
+        ('{"d": 1e400}', False),
+        ('{"d": NaN}', False),
+        (f'{{"d": {2**64}, "e": {-(2**63) - 1}, "f": {10**40}}}', True),
+        ('"\\ud800"', False),
+        ('"\ud800"', False),
+        ("\ufeff{}", False),
+        ("", False),
+        ("null", False),
+    ],
+)
+def test_only_what_all_readers_read_in_one_way_is_read_the_quick_way(
+    monkeypatch: pytest.MonkeyPatch, text: str, is_plain: bool
+) -> None:
+    assert is_read_in_one_way(text, monkeypatch) == is_plain
 
 
 @pytest.mark.parametrize(("levels", "is_taken"), [(MAX_NESTING - 2, True), (MAX_NESTING - 1, False)])
 def test_an_entry_of_a_page_is_nested_two_levels_deeper(levels: int, is_taken: bool) -> None:
     deep = "[" * levels + "]" * levels
-    page = f'{{"data": [{", ".join([*["[[]]"] * 100, deep])}], "object": "list"}}'
+    page = f'{{"data": [{", ".join([*["[[]]"] * 100, deep])}], "object": "list"}}'.encode()
     if is_taken:
         assert len(parse_page(page)[1]) == 101
     else:
         with pytest.raises(ValueError, match="too deep"):
             parse_page(page)
     with pytest.raises(ValueError, match="too deep"):
-        parse_page(f'{{"data": [[]], "other": {"[" * MAX_NESTING}{"]" * MAX_NESTING}}}')
+        parse_page(f'{{"data": [[]], "other": {"[" * MAX_NESTING}{"]" * MAX_NESTING}}}'.encode())
 
 
 def test_of_data_that_stands_twice_the_last_counts() -> None:
-    assert parse_page(' {"data": [1, {"x": 1.10}], "data" : [ 2.50 ,"a"] } ') == ({"data": [2.5, "a"]}, ["2.50", '"a"'])
-    assert parse_page('{"data": [1], "data": null}') == ({"data": None}, [])
-    assert parse_page('[{"data": [1]}]') == ([{"data": [1]}], [])
+    assert parse_page(b' {"data": [1, {"x": 1.10}], "data" : [ 2.50 ,"a"] } ') == (
+        {"data": [2.5, "a"]},
+        [b"2.50", b'"a"'],
+    )
+    assert parse_page(b'{"data": [1], "data": null}') == ({"data": None}, [])
+    assert parse_page(b'[{"data": [1]}]') == ([{"data": [1]}], [])
 
 
 @pytest.mark.parametrize(
     ("levels", "is_taken"), [(100, True), (MAX_NESTING, True), (MAX_NESTING + 1, False), (990, False)]
 )
 def test_nesting_is_taken_as_far_as_every_reader_goes(levels: int, is_taken: bool) -> None:
-    text = "[" * levels + "]" * levels
+    text = b"[" * levels + b"]" * levels
     if is_taken:
         assert parse_json(text)
     else:
@@ -114,9 +183,9 @@ def test_nesting_is_taken_as_far_as_every_reader_goes(levels: int, is_taken: boo
 
 
 def test_a_number_of_too_many_digits_is_told() -> None:
-    assert parse_json("9" * 4000) == int("9" * 4000)
+    assert parse_json(b"9" * 4000) == int("9" * 4000)
     with pytest.raises(ValueError, match="too many digits"):
-        parse_json("9" * 5000)
+        parse_json(b"9" * 5000)
 
 
 def write_log(path: Path, *lines: bytes) -> None:
