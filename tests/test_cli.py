@@ -33,6 +33,7 @@ HEAVY = {
     "numpy",
     "pyarrow",
     "rich",
+    "msgspec",
     "zstandard",
     "filelock",
     "opentelemetry",
@@ -163,7 +164,7 @@ def test_help_and_version_import_nothing_heavy(arguments: list[str], most: int, 
 
 def test_status_imports_nothing_that_asks_or_serves(landed: Path) -> None:
     modules = imported_by("status", folder=landed)
-    needless = {*NEEDLESS, *ASKING, *SERVING, "numpy", "pyarrow.compute", "filelock", "pipeline.landing"}
+    needless = {*NEEDLESS, *ASKING, *SERVING, "numpy", "pyarrow.compute", "filelock", "msgspec", "pipeline.landing"}
     assert {*needless, "pipeline.flatten"} & modules == set()
     assert {"duckdb", "pyarrow", "rich"} < modules
     assert len(modules) <= 310
