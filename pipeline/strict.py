@@ -78,8 +78,8 @@ def _read_plain(content: bytes) -> Any:
     """
     try:
         value = _PLAIN.decode(content)
-        has_escapes = b"\\" in content  # most have none, and one byte is found much sooner than several
-        if has_escapes and any(colon in content for colon in _COLONS):
+        # One byte is found much sooner than several, and most texts have no escape.
+        if b"\\" in content and any(colon in content for colon in _COLONS):
             return None
         if content.count(b":") != _ENCODER.encode(value).count(b":"):
             return None
