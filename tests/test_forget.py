@@ -10,7 +10,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -428,6 +428,12 @@ def test_the_note_names_no_run(filled: LakeFiles) -> None:
     assert "secret" not in filled.erased_path.read_text()
     assert read_erased(filled).has("exr_secret")
     assert not Erased().has("exr_secret")  # another salt, and nothing forgotten
+
+
+def test_a_time_of_which_the_day_in_utc_is_before_all_times_is_none() -> None:
+    pruned = Erased(pruned_before=date(2026, 1, 1))
+    assert not pruned.is_pruned({"createdAt": "0001-01-01T00:00:00+14:00"}, NOON)
+    assert pruned.is_pruned({"createdAt": "0001-01-02T00:00:00+14:00"}, NOON)
 
 
 # The command

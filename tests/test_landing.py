@@ -1,6 +1,7 @@
 """Landing: what the raw log holds comes into the lake, each run once, in the day it belongs to."""
 
 import json
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -288,7 +289,8 @@ def test_what_does_not_fit_in_memory_lands_the_same(tmp_path: Path, monkeypatch:
                 payload["id"], json.dumps(payload).encode(), fetched_at=NOON, is_detail=True, workspace_id=None
             )
         assert load.finish().landed == len(run_ids)
-        # What comes next is staged seven runs at a time, each batch on the disk.
+        # What comes next is flattened three runs at a time and staged nine at a time, each batch on the disk.
+        monkeypatch.setattr(staging, "_PAYLOADS", 3)
         monkeypatch.setattr(staging, "_BATCH_ROWS", 7)
         monkeypatch.setattr(staging, "_MEMORY_BYTES", 1)
     runs = "SELECT COLUMNS(* EXCLUDE load_id)::VARCHAR FROM runs ORDER BY run_id"
@@ -296,6 +298,29 @@ def test_what_does_not_fit_in_memory_lands_the_same(tmp_path: Path, monkeypatch:
         for query in (runs, "FROM credit_ledger ORDER BY ALL"):
             assert one.sql(query).fetchall() == other.sql(query).fetchall()
     assert stored(LakeFiles(folders[0])) == stored(LakeFiles(folders[1]))
+
+
+@pytest.mark.parametrize("most_rows", [None, 100])
+def test_a_load_that_lands_in_parts_writes_one_day_at_a_time(
+    lake: LakeFiles, monkeypatch: pytest.MonkeyPatch, most_rows: int | None
+) -> None:
+    at_once, most_at_once = [], []
+    write_day = LakeFiles.write_day
+
+    def write_slowly(self: LakeFiles, day: str, table: Any) -> None:
+        at_once.append(day)
+        time.sleep(0.1)
+        most_at_once.append(len(at_once))
+        write_day(self, day, table)
+        at_once.remove(day)
+
+    monkeypatch.setattr(LakeFiles, "write_day", write_slowly)
+    load = Load(lake, command="fetch", source="test", most_rows=most_rows)
+    for day in range(1, 7):
+        payload = classify(f"clr_{day}", createdAt=f"2026-11-0{day}T08:00:00Z")
+        load.take_run(payload["id"], json.dumps(payload).encode(), fetched_at=NOON, is_detail=True, workspace_id=None)
+    assert load.finish().landed == 6
+    assert max(most_at_once) == (2 if most_rows is None else 1)
 
 
 def test_a_landing_cut_short_in_the_middle_of_a_move_shows_the_run_once_and_is_finished_by_the_next(
