@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _DAY = pa.field("_day", pa.string())
 _STAGED_SCHEMA = RUNS_FILE_SCHEMA.append(_DAY).remove_metadata()
+_NO_ROWS = pa.RecordBatch.from_pylist([], schema=_STAGED_SCHEMA)
 _KEYS = ("run_id", "fetched_at")
 _KEYS_SCHEMA = pa.schema([_STAGED_SCHEMA.field(name).remove_metadata() for name in _KEYS])
 _PAYLOADS = 128
@@ -88,7 +89,7 @@ class Staging:
         self._batches_bytes = 0
         self._failure_batch: list[Row] = []
         self._spilled: dict[str, array[int]] = defaultdict(partial(array, "q"))  # as three numbers a batch
-        self._in_memory: dict[str, pa.RecordBatch] = {}
+        self._in_memory: tuple[pa.RecordBatch, dict[str, tuple[int, int]]] = (_NO_ROWS, {})
 
     def read(self, log: UnlandedLog, *, most_rows: int | None = None) -> Landing:
         """Stage what a log holds beyond its offset; with `most_rows`, up to the end of the frame that reaches them."""
@@ -111,16 +112,17 @@ class Staging:
         """Make ready to be asked: nothing more will be read."""
         self._make_batch()
         if self._batches:
-            self._in_memory = dict(self._split_by_day())
+            self._in_memory = self._sorted_by_day()
         self._write_failures()
 
     def days(self) -> list[str]:
         """Return the days that rows are staged for, oldest first."""
-        return sorted({*self._spilled, *self._in_memory})
+        return sorted({*self._spilled, *self._in_memory[1]})
 
     def read_day(self, day: str) -> pa.Table:
         """Return the rows staged for a day, in the schema of a day's file."""
-        parts = [self._in_memory[day]] if day in self._in_memory else []
+        rows, days = self._in_memory
+        parts = [rows.slice(*days[day])] if day in days else []
         if day in self._spilled:
             with self._rows_path.open("rb") as file:
                 told = iter(self._spilled[day])
@@ -215,27 +217,28 @@ class Staging:
             self._spill()
 
     def _spill(self) -> None:
+        rows, days = self._sorted_by_day()
         with self._rows_path.open("ab") as file:
-            for day, rows in self._split_by_day():
+            for day, (start, length) in days.items():
                 # Not a stream of its own, which repeats the schema: it takes ten times as long.
-                content = rows.serialize()
-                start = file.tell()
+                content = rows.slice(start, length).serialize()
+                offset = file.tell()
                 file.write(_CODEC.compress(content))
-                self._spilled[day].extend((start, file.tell() - start, content.size))
+                self._spilled[day].extend((offset, file.tell() - offset, content.size))
 
-    def _split_by_day(self) -> list[tuple[str, pa.RecordBatch]]:
-        """Return the rows in memory by day; whoever asks has them from now on."""
+    def _sorted_by_day(self) -> tuple[pa.RecordBatch, dict[str, tuple[int, int]]]:
+        """Return the rows in memory, sorted by day, and where each day begins and how many rows it has; they are held
+        here no more.
+        """
         table = pa.Table.from_batches(self._batches)
         self._batches, self._batches_bytes = [], 0
         table = table.sort_by(_DAY.name)  # at most two copies of the rows at any moment
-        (batch,) = table.combine_chunks().to_batches()
-        runs = pc.run_end_encode(batch[_DAY.name])
+        (rows,) = table.combine_chunks().to_batches()
+        runs = pc.run_end_encode(rows[_DAY.name])
         ends = runs.run_ends.to_pylist()
         starts = [0, *ends[:-1]]
-        return [
-            (day, batch.slice(start, end - start))
-            for day, start, end in zip(runs.values.to_pylist(), starts, ends, strict=True)
-        ]
+        places = [(start, end - start) for start, end in zip(starts, ends, strict=True)]
+        return rows, dict(zip(runs.values.to_pylist(), places, strict=True))
 
     def _take_failure(self, landing: Landing, record: raw.Record) -> None:
         if self._erased.has(record["run_id"]):

@@ -12,7 +12,7 @@ from pipeline.kinds import BY_OBJECT, Kind, kind_of
 from pipeline.scratch import Scratch
 from pipeline.values import text_value
 
-_BATCH = 20_000
+_BATCH = 1_000
 
 
 _TABLE = """
