@@ -38,7 +38,7 @@ _SLICE = 1 << 16
 
 def hash_ids(run_ids: Iterable[str]) -> Hashes:
     """Return the hashes of IDs, in their order."""
-    return np.fromiter((zlib.crc32(run_id.encode()) for run_id in run_ids), _NUMBER)
+    return np.fromiter(map(zlib.crc32, map(str.encode, run_ids)), _NUMBER)
 
 
 def head_bytes(run_ids: pa.ChunkedArray) -> bytes:
