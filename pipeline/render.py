@@ -69,28 +69,53 @@ class _QueryFailedError(Exception):
 
 
 def write_table(names: Sequence[str], rows: Iterable[Sequence[Any]], *, stream: TextIO | None = None) -> None:
-    """Print an aligned table; numbers stand to the right. Nothing is cut off where the stream is no terminal."""
+    """Print an aligned table; numbers stand to the right. Nothing is cut off, and only a terminal's width folds it."""
+    stream = sys.stdout if stream is None else stream
+    rows = list(rows)
+    columns = [_column_cells(printable(name), [row[at] for row in rows]) for at, name in enumerate(names)]
+    lines = _folded(columns, stream) if stream.isatty() else _aligned(columns)
+    stream.write("\n".join(line.rstrip() for line in lines) + "\n")
+
+
+def _aligned(columns: list[list[str]]) -> list[str]:
+    """Return the lines of a table as wide as it is. Rich would take a tenth of a second to be imported and more to
+    draw it, so only a terminal gets it: to fold what is too wide, and for the colors.
+    """
+    widths = [[_width(cell) for cell in cells] for cells in columns]
+    most = [max(column) for column in widths]
+    padded = [
+        [cell + " " * (full - width) for cell, width in zip(cells, column, strict=True)]
+        for cells, column, full in zip(columns, widths, most, strict=True)
+    ]
+    head, *lines = [" " + "   ".join(cells) for cells in zip(*padded, strict=True)]
+    return [head, " " + "─" * max(1, sum(most) + 3 * (len(most) - 1)), *lines]
+
+
+def _width(text: str) -> int:
+    """Return how many places text takes on a screen: Chinese characters, say, take two each."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def _folded(columns: list[list[str]], stream: TextIO) -> list[str]:
+    """Return the lines of a table on this terminal, as wide as that at most."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    stream = sys.stdout if stream is None else stream
-    rows = list(rows)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    columns = [_column_cells(printable(name), [row[at] for row in rows]) for at, name in enumerate(names)]
     for header, *_cells in columns:
         table.add_column(Text(header), overflow="fold")
     for cells in zip(*(cells for _header, *cells in columns), strict=True):
         table.add_row(*map(Text, cells))
     console = Console(file=stream, highlight=False)
-    if not stream.isatty():
-        console = Console(file=stream, highlight=False, width=10_000, color_system=None)
     with console.capture() as capture:
         console.print(table)
-    # The box has an empty line above and below.
-    lines = [line.rstrip() for line in capture.get().splitlines()[1:-1]]
-    stream.write("\n".join(lines) + "\n")
+    return capture.get().splitlines()[1:-1]  # the box has an empty line above and below
 
 
 def _column_cells(name: str, values: list[Any]) -> list[str]:

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import re
 from collections import defaultdict
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -264,6 +265,17 @@ def test_a_wide_cell_on_a_terminal_is_folded_and_not_cut(monkeypatch: pytest.Mon
     write_table(["a"], [["x" * 200]], stream=stream)
     assert stream.getvalue().count("x") == 200
     assert max(len(line) for line in stream.getvalue().splitlines() if "x" in line) <= 40
+
+
+def test_a_table_is_the_same_on_a_wide_terminal_and_off_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    rows = [["漢字", Decimal("1.50"), None, ""], ["e\u0301 ☺", Decimal(12), "▌", "👩 a"], ["🇩🇪", None, "−1 %", "[b]"]]
+    off, terminal = io.StringIO(), Terminal()
+    for stream in (off, terminal):
+        write_table(["name", "n", "", "漢"], rows, stream=stream)
+    plain_text = re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue())
+    assert [line.rstrip() for line in plain_text.splitlines()] == off.getvalue().splitlines()
+    assert off.getvalue().splitlines()[2] == " 漢字    1.5"
 
 
 @pytest.mark.parametrize("format", ["table", "csv", "json", "markdown"])
