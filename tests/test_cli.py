@@ -112,12 +112,25 @@ def test_a_command_alone_has_the_parser_that_it_has_among_all() -> None:
 # The end of a process: nothing that was to be done at it is left out
 
 
-AT_ITS_END = (
-    "import atexit, threading, time; from pipeline.cli import run_and_leave; atexit.register(print, 'at exit')\n"
-    "def late(): time.sleep(0.5); print('late')\n"
-    "if {thread}: threading.Thread(target=late).start()\n"
-    "run_and_leave()"
-)
+AT_ITS_END = """
+import atexit, threading, time
+from pipeline import cli
+atexit.register(print, "at exit")
+main, ended = cli.main, threading.Event()
+def main_noted():
+    try:
+        return main()
+    finally:
+        ended.set()
+cli.main = main_noted
+def late():
+    ended.wait()
+    time.sleep(0.5)
+    print("late")
+if {thread}:
+    threading.Thread(target=late).start()
+cli.run_and_leave()
+"""
 
 
 @pytest.mark.parametrize(("thread", "printed"), [(False, ["at exit"]), (True, ["late", "at exit"])])
