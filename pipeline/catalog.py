@@ -5,7 +5,8 @@ The database is in memory and holds views only: a reader never waits for a write
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,7 @@ import pyarrow as pa
 
 from pipeline.answers import Reports, documented_reasons
 from pipeline.errors import UsageError
-from pipeline.ledger import SUMS, LedgerFiles, Stamp
+from pipeline.ledger import SUMS, Kept, LedgerFiles, Stamp
 from pipeline.opening import Choose, existing_lake
 from pipeline.reports import read_sql
 from pipeline.reports.questions import Question
@@ -31,6 +32,12 @@ _BARRED = "\nA locked lake reads its own files and no other; `pipeline sql --unl
 
 _WRONG_QUERY = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
 """What DuckDB says of a query that names or writes something wrongly, once the views of the files are there."""
+
+_VIEWS = ("runs", "credit_lines", *SUMS, "charges", "credit_ledger", "unknown_credits", "loads", "dead_letters")
+"""In an order in which each stands on earlier ones alone."""
+
+_OF_ALL = re.compile("show|describe|pragma|information_schema|duckdb_|pg_|sqlite_", re.IGNORECASE)
+"""What a query may ask that is about the views themselves."""
 
 _OF_LINES = ("credit_l", "unknown_credits")
 """What a query names that asks for single lines of credits: `credit_lines`, `credit_ledger`, `unknown_credits`."""
@@ -62,6 +69,7 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
         self._is_to_be_locked = locked
         self._newest: tuple[dict[str, Stamp], date | None, bool] | None = None
         self._seen: tuple[object, ...] | None = None
+        self._made: set[str] = set()
         self._held: object = None
         self._is_held = False
         self._asks_lines = False
@@ -90,13 +98,13 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
         """
         self._is_query_wrong, has_views = False, False
         try:
-            self._refresh(query)
+            named = self._refresh(query)
             has_views = True
             if self._is_locked:
                 check_reads_only(self.con, query)
-            if "credit" in query:
+            if "credit_lines" in named:
                 self._hold_credit_lines()
-            relation = self.con.sql(query, params=params or None)
+            relation = self._relation(query, params)
         except duckdb.Error as error:
             # Whoever mistypes a name need not wait until all files are read.
             self._is_query_wrong = has_views and isinstance(error, _WRONG_QUERY)
@@ -170,7 +178,7 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
         """
         if LedgerFiles(self.files).is_worthwhile():
             return
-        self._refresh("")
+        self._refresh("", with_all=True)
         self.con.execute(read_sql("hold"))
         self._is_held = True
 
@@ -182,8 +190,18 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
             self._newest = (stamps, day, day is not None and fetched_on is not None and fetched_on > day)
         return self._newest[1:]
 
-    def _refresh(self, query: str) -> None:
-        """Make the views anew where what they stand on has changed: the first files, new loads, a move under way.
+    def _relation(self, query: str, params: dict[str, Any]) -> duckdb.DuckDBPyRelation | None:
+        try:
+            return self.con.sql(query, params=params or None)
+        except duckdb.CatalogException:
+            if self._made.issuperset(_VIEWS):
+                raise
+            self._refresh(query, with_all=True)  # it may name a view in a way of its own
+            return self.con.sql(query, params=params or None)
+
+    def _refresh(self, query: str, *, with_all: bool = False) -> set[str]:
+        """Make the views that a query names, and all anew where what they stand on has changed: the first files, new
+        loads, a move under way. Return those that are named. To make all of them takes longer than many a question.
 
         The lines of a kept ledger are only read to see whether they are whole where a query asks for them.
         """
@@ -197,21 +215,33 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
             kept,
             lines,
         )
-        if seen == self._seen:
-            return
-        create_runs(self.con, files, has_files=bool(seen[0]))
-        self._held, self._is_held = None, False
-        self._create_view("credit_lines", list(lines or []))
-        for name in SUMS:
-            self._create_view(name, [kept.sums[name]] if kept else [])
-        for name in ("charges", "credit_ledger", "unknown_credits"):
-            self._create_view(name, [])
-        create_view(self.con, "loads", sorted(map(str, files.loads_folder.glob("*.parquet"))), LOADS_SCHEMA)
-        letters = [str(files.dead_letters_path)] if files.dead_letters_path.exists() else []
-        create_view(self.con, "dead_letters", letters, DEAD_LETTERS_SCHEMA)
+        named = wanted = set(_VIEWS) if with_all or _OF_ALL.search(query) else _named(query, kept, lines)
+        if seen != self._seen:
+            # What was made before too: a relation that was handed out may stand on it.
+            wanted = _named(" ".join((query, *self._made)), kept, lines) | named
+            self._made, self._held, self._is_held = set(), None, False
+        for name in _VIEWS:
+            if name in wanted - self._made:
+                self._make(name, kept, lines, has_files=bool(seen[0]))
+                self._made.add(name)
         self._seen = seen
         if self._is_to_be_locked:
             self._lock_down()
+        return named
+
+    def _make(self, name: str, kept: Kept | None, lines: Sequence[str] | None, *, has_files: bool) -> None:
+        files = self.files
+        if name == "runs":
+            create_runs(self.con, files, has_files=has_files)
+        elif name == "loads":
+            create_view(self.con, name, sorted(map(str, files.loads_folder.glob("*.parquet"))), LOADS_SCHEMA)
+        elif name == "dead_letters":
+            letters = [str(files.dead_letters_path)] if files.dead_letters_path.exists() else []
+            create_view(self.con, name, letters, DEAD_LETTERS_SCHEMA)
+        elif name == "credit_lines":
+            self._create_view(name, list(lines or []))
+        else:
+            self._create_view(name, [kept.sums[name]] if kept and name in SUMS else [])
 
     def _create_view(self, name: str, kept: list[str]) -> None:
         """Make a view of files that have it worked out, else of its own query."""
@@ -239,6 +269,21 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
         self.con.execute("SET allowed_directories = $folders", {"folders": [str(self.files.folder)]})
         self.con.execute("SET enable_external_access = false; SET lock_configuration = true")
         self._is_to_be_locked, self._is_locked = False, True
+
+
+def _named(text: str, kept: Kept | None, lines: Sequence[str] | None) -> set[str]:
+    """Return the views that a query names, and those that these stand on."""
+    found: set[str] = set()
+    texts = [text.lower()]
+    while texts:
+        text = texts.pop()
+        for name in _VIEWS:
+            if name in text and name not in found:
+                found.add(name)
+                is_kept = (kept and name in SUMS) or (lines and name == "credit_lines")
+                if not is_kept and name not in ("runs", "loads", "dead_letters"):
+                    texts.append(read_sql(name))
+    return found
 
 
 def _stamp(path: Path) -> object:

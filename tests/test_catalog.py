@@ -132,6 +132,57 @@ def test_an_open_catalog_sees_the_first_runs_new_loads_and_dead_letters_as_they_
         assert catalog.sql(query).fetchall() == [(3, 5, 0)]
 
 
+def views_of(catalog: Lake) -> set[str]:
+    rows = catalog.con.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+    return {name for (name,) in rows if not name.startswith(("found_", "no_", "old_"))}
+
+
+ALL_VIEWS = {
+    "runs", "charges", "credit_ledger", "unknown_credits", "loads", "dead_letters", "credit_lines", "credit_sums",
+    "run_sums",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("query", "views"),
+    [
+        ("SELECT 1", set()),
+        ("SELECT count(*) FROM Runs", {"runs"}),
+        ("FROM runs SEMI JOIN dead_letters USING (run_id)", {"runs", "dead_letters"}),
+        ("SHOW TABLES", ALL_VIEWS),
+        ("FROM information_schema.tables", ALL_VIEWS),
+        ("FROM unknown_credits", {"unknown_credits", "credit_lines", "credit_ledger", "charges", "runs"}),
+    ],
+)
+def test_only_views_that_a_query_names_are_made_with_what_they_stand_on(
+    lake: LakeFiles, query: str, views: set[str]
+) -> None:
+    land(lake, classify())
+    with Lake(lake.folder) as catalog:
+        catalog.sql(query).fetchall()
+        assert views_of(catalog) == views
+
+
+def test_a_view_that_is_named_in_a_way_of_its_own_is_there(lake: LakeFiles) -> None:
+    land(lake, classify())
+    with Lake(lake.folder) as catalog:
+        assert catalog.sql("FROM query('SELECT count(*) FROM ru' || 'ns')").fetchall() == [(1,)]
+        assert "runs" in [name for name, *_ in catalog.sql("SHOW TABLES").fetchall()]
+    with Lake(lake.folder) as catalog, pytest.raises(UsageError, match="ruins does not exist"):
+        catalog.sql("FROM ruins")
+
+
+def test_a_relation_of_before_still_stands_when_the_lake_has_changed(lake: LakeFiles) -> None:
+    land(lake, classify(usage={"credits": 1}))
+    with Lake(lake.folder) as catalog:
+        ledger, runs = catalog.credit_ledger(), catalog.runs()
+        land(lake, classify("clr_2", usage={"credits": 2}))
+        fail(lake, "clr_3")
+        assert catalog.sql("SELECT count(*) FROM dead_letters").fetchall() == [(1,)]
+        assert len(runs.fetchall()) == 2
+        assert {row[0] for row in ledger.project("resource_id").fetchall()} == {"clr_1", "clr_2"}
+
+
 def test_loads_of_several_months_are_one_view(lake: LakeFiles) -> None:
     for month in (10, 11):
         Load(
