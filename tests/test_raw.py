@@ -106,6 +106,13 @@ def test_a_line_that_is_no_record_is_told_and_the_rest_goes_on() -> None:
     assert list(raw.iter_records(lines)) == [None, None, None, None, {"record": "end"}]
 
 
+def test_a_record_with_what_is_no_json_elsewhere_is_read_as_python_reads_it() -> None:
+    texts = [b"-Infinity", b"1e400", b"9" * 40, b'"\\ud800"', b'"\xed\xa0\x80"', b"-0.0", b'1, "x": 2']
+    lines = [b'{"record": "run", "x": %s}' % text for text in texts]
+    read = [each["x"] for each in raw.iter_records(lines) if each]
+    assert repr(read) == repr([float("-inf"), float("inf"), int("9" * 40), "\ud800", "\ud800", -0.0, 2])
+
+
 def test_duckdb_reads_the_log_as_it_is(tmp_path: Path) -> None:
     write_frames(tmp_path / "a.jsonl.zst", range(3), range(3, 5))
     query = "SELECT count(*), max(payload.id) FROM read_json($path)"
