@@ -83,7 +83,7 @@ def _read_plain(content: bytes) -> Any:
             return None
         if content.count(b":") != _ENCODER.encode(value).count(b":"):
             return None
-    except (*_NOT_PLAIN, OverflowError):  # the last where a number is too large to be written out
+    except _NOT_PLAIN:
         return None
     return value
 
