@@ -47,7 +47,7 @@ def test_who_erases_or_rebuilds_goes_on_by_itself_where_another_machine_was_fast
             assert forget_runs(theirs, ["clr_theirs"]).search.is_clean
             land(theirs, classify("clr_late"))
 
-    bucket.proxy.plan = unless_again(name, take_over)  # type: ignore[assignment]
+    bucket.proxy.plan = unless_again(name, take_over)
     told: list[str] = []
     expected = {"clr_old", "clr_gone", "clr_kept", "clr_early", "clr_late"}
     if command == "forget":

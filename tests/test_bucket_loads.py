@@ -76,10 +76,10 @@ def test_what_a_load_received_reaches_the_bucket_while_it_runs_and_lands_once_it
     bucket: Bucket, brief: None
 ) -> None:
     load = begin(machine(bucket, "a"), "clr_1")
-    until(lambda: any(logs.list_loading(load.lake.mirror.store)[0].parts))  # type: ignore[union-attr]
+    until(lambda: any(logs.list_loading(load.lake.mirror.store)[0].parts))
     take(load, "clr_2", "clr_3")
     size = load._writer.safe_bytes
-    until(lambda: logs.list_loading(load.lake.mirror.store)[0].end == size)  # type: ignore[union-attr]
+    until(lambda: logs.list_loading(load.lake.mirror.store)[0].end == size)
     theirs = machine(bucket, "b")
     assert running_loads(theirs) == {load.result.load_id}
     assert recover(theirs) == 0  # it is at work
@@ -115,7 +115,7 @@ def test_a_machine_that_was_taken_for_dead_comes_back_with_more_and_nothing_is_l
 ) -> None:
     mine = machine(bucket, "a")
     load = begin(mine, "clr_1")
-    load._shipping.ship(load._writer.safe_bytes)  # type: ignore[union-attr]
+    load._shipping.ship(load._writer.safe_bytes)
     vanish(load)
     with load._writer.path.open("ab") as file:  # what its disk has, and the bucket has not
         from pipeline import raw
@@ -139,13 +139,13 @@ def test_what_a_machine_sends_after_it_was_taken_for_dead_lands_though_it_vanish
     bucket: Bucket, brief: None
 ) -> None:
     load = begin(machine(bucket, "a"), "clr_1")
-    load._shipping.ship(load._writer.safe_bytes)  # type: ignore[union-attr]
-    load._shipping._ended.set()  # type: ignore[union-attr]  # cut off from the bucket, and then not any more
-    load._shipping._thread.join()  # type: ignore[union-attr]
+    load._shipping.ship(load._writer.safe_bytes)
+    load._shipping._ended.set()  # cut off from the bucket, and then not any more
+    load._shipping._thread.join()
     time.sleep(BRIEF_S + 2)
     assert recover(machine(bucket, "b")) == 1
     take(load, "clr_2", "clr_3")
-    load._shipping.ship(load._writer.safe_bytes)  # type: ignore[union-attr]
+    load._shipping.ship(load._writer.safe_bytes)
     vanish(load)
     time.sleep(BRIEF_S + 2)
     assert recover(machine(bucket, "c")) == 1
@@ -160,7 +160,7 @@ def test_a_log_that_was_edited_elsewhere_is_not_replaced_by_the_one_that_comes_b
     bucket: Bucket, brief: None
 ) -> None:
     load = begin(machine(bucket, "a"), "clr_1", "clr_2")
-    load._shipping.ship(load._writer.safe_bytes)  # type: ignore[union-attr]
+    load._shipping.ship(load._writer.safe_bytes)
     vanish(load)
     time.sleep(BRIEF_S + 2)
     theirs = machine(bucket, "b")
@@ -292,9 +292,9 @@ def test_a_large_log_goes_up_whole_and_not_over_one_that_was_edited_elsewhere(
         assert set(logged(path)) == {"clr_0", "clr_1", "clr_2"}
     # Another machine takes a run out of it; this one, which has the whole one still, does not bring that back.
     assert forget_runs(machine(bucket, "b"), ["clr_1"]).search.is_clean
-    assert not lake.mirror.publish(load.log_path)  # type: ignore[union-attr]
+    assert not lake.mirror.publish(load.log_path)
     with pytest.raises(LakeConflictError):
-        lake.mirror._put(f"raw/{path.parent.name}/{path.name}", load.log_path)  # type: ignore[union-attr]
+        lake.mirror._put(f"raw/{path.parent.name}/{path.name}", load.log_path)
     with bucket.on("c"):
         (path,) = open_lake(bucket.url).fetch_logs()
         assert set(logged(path)) == {"clr_0", "clr_2"}

@@ -96,7 +96,7 @@ def test_a_write_between_anothers_read_and_put_is_merged_with_and_not_lost(
     land_on("a", 0)
     for number in range(1, ROUNDS):
         before = len([each for each in bucket.proxy.asked if each.name.startswith(name) and each.method == "PUT"])
-        bucket.proxy.plan = unless_again(name, lambda number=number: take_over(number))  # type: ignore[misc]
+        bucket.proxy.plan = unless_again(name, lambda number=number: take_over(number))
         land_on("a", number)
         puts = len([each for each in bucket.proxy.asked if each.name.startswith(name) and each.method == "PUT"])
         assert puts - before >= 3  # the one that was refused, the other machine's, and that of the second try
@@ -149,7 +149,7 @@ def test_a_write_at_each_put_of_another_machine_loses_nothing_and_leaves_a_whole
                     places.add(asked.name.partition("/")[0])
                     take_over(number)
 
-        bucket.proxy.plan = plan  # type: ignore[assignment]
+        bucket.proxy.plan = plan
         land_on("a", number)
         bucket.proxy.plan = lambda _asked: None
         expect(bucket, expected)
@@ -252,17 +252,17 @@ def test_a_writer_waits_for_the_turn_of_another_machine_and_takes_over_from_one_
 ) -> None:
     monkeypatch.setattr(lease, "LEASE_S", 2.0)
     mine, theirs = on_machine(bucket, "a"), on_machine(bucket, "b")
-    dying = theirs.mirror.turn(wait_s=0, tell=print)  # type: ignore[union-attr]
+    dying = theirs.mirror.turn(wait_s=0, tell=print)
     dying.__enter__()
-    held = theirs.mirror._turn  # type: ignore[union-attr]
-    held._ended.set()  # type: ignore[union-attr]  # it renews its lease no more
-    held._thread.join()  # type: ignore[union-attr]
+    held = theirs.mirror._turn
+    held._ended.set()  # it renews its lease no more
+    held._thread.join()
     told: list[str] = []
     with mine.writing(tell=told.append):
         with pytest.raises(LakeConflictError):
             theirs.write_moves([("clr_1", "2026-11-01", "2026-11-02")])
         with pytest.raises(LakeLockedError, match="has been writing for too long"):
-            theirs.mirror._lease(".turn", print).take(wait_s=0, tell=print)  # type: ignore[union-attr]
+            theirs.mirror._lease(".turn", print).take(wait_s=0, tell=print)
     assert "moving.json" not in bucket.names()
 
 
@@ -342,9 +342,9 @@ def test_a_reader_gets_its_answer_though_files_are_replaced_all_the_while(bucket
 def test_the_credentials_stand_in_no_file_message_or_repr(bucket: Bucket, tmp_path: Path) -> None:
     lake = on_machine(bucket, "a")
     land(lake, classify("clr_1"))
-    told = [repr(lake.mirror), repr(lake.mirror.store), str(vars(lake.mirror))]  # type: ignore[union-attr]
+    told = [repr(lake.mirror), repr(lake.mirror.store), str(vars(lake.mirror))]
     for status, code in ((403, "InvalidAccessKeyId"), (400, "AuthorizationHeaderMalformed"), (401, "Unauthorized")):
-        bucket.proxy.plan = lambda _asked, status=status, code=code: Spoilt(status, code)  # type: ignore[misc]
+        bucket.proxy.plan = lambda _asked, status=status, code=code: Spoilt(status, code)
         with pytest.raises(StoreError) as refused:
             open_lake(bucket.url)
         told += [str(refused.value), repr(refused.value)]

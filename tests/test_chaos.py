@@ -96,7 +96,7 @@ def readable(world: World) -> list[str]:
 def check_mix(lake: LakeFiles, world: World, run_ids: list[str], *, seed: int, timeout_s: float) -> None:
     """Let 30 % of all answers be faulty, beside some runs that are deleted and some that never come."""
     deleted = world.deleted_ids(world.workspaces[0])
-    gone = [run_id for run_id in deleted if not kind_of(run_id).reading_can_destroy][:5]  # type: ignore[union-attr]  # known kinds
+    gone = [run_id for run_id in deleted if not kind_of(run_id).reading_can_destroy][:5]
     never = {run_ids[number * 7]: fault for number, fault in enumerate(("other_run", "error_500", "reset_in_body"))}
     chance, lost = mix(0.3, seed=seed), always(never)
     with (

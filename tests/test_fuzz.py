@@ -101,7 +101,7 @@ class _Unsure:
     def __eq__(self, other: object) -> bool:
         return other is None or isinstance(other, datetime)
 
-    __hash__ = None  # type: ignore[assignment]  # it is equal to things of different hashes
+    __hash__ = None  # it is equal to things of different hashes
 
 
 UNSURE = _Unsure()

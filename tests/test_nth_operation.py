@@ -40,13 +40,13 @@ def payload(run_id: str) -> dict[str, Any]:
     """Return a run as it comes in the load under test: `pr_moves` with a better known day than before."""
     if run_id == "pr_moves":
         return parse("2026-10-30T08:00:00Z")
-    credits = float(AFTER[run_id])  # type: ignore[arg-type]  # only the parse run has none
+    credits = float(AFTER[run_id])  # only the parse run has none
     return classify(run_id, usage={"credits": credits}, updatedAt="2026-11-02T10:00:00Z")
 
 
 def make_lake(folder: Path) -> LakeFiles:
     lake = LakeFiles(folder)
-    old = [classify(run_id, usage={"credits": float(BEFORE[run_id])}) for run_id in ("clr_old", "clr_stays")]  # type: ignore[arg-type]  # as above
+    old = [classify(run_id, usage={"credits": float(BEFORE[run_id])}) for run_id in ("clr_old", "clr_stays")]
     land(lake, *old, parse(None))
     return lake
 

@@ -39,7 +39,7 @@ NEXT = "what had been logged lands with the next command, once this is mended"
 def run_ids(world: World, tmp_path: Path) -> list[str]:
     """Write a file of runs of few days to fetch, in the folder of the test."""
     found = sorted(world.run_ids(world.workspaces[0]), key=lambda run_id: world.run(run_id).created_at)
-    wanted = [run_id for run_id in found if not kind_of(run_id).reading_can_destroy][-60:]  # type: ignore[union-attr]  # known kinds
+    wanted = [run_id for run_id in found if not kind_of(run_id).reading_can_destroy][-60:]
     (tmp_path / "ids.txt").write_text("\n".join(wanted))
     return wanted
 

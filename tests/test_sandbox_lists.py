@@ -123,7 +123,7 @@ def test_parse_runs_come_newest_created_first_where_that_is_wanted() -> None:
         assert created == sorted(created, reverse=True)
         assert created[0] == org.world.run(run_id).created_at
     with pytest.raises(ValueError, match="scattered, newest"):
-        Listing(org.world, parse_order="oldest")  # type: ignore[arg-type]  # what the type forbids
+        Listing(org.world, parse_order="oldest")  # what the type forbids
 
 
 def test_a_token_expires_once_so_many_pages_were_served_after_its_own() -> None:

@@ -36,7 +36,7 @@ class Clock:
         self.now = NOON
         self.waited: list[float] = []
         self._stopping = stopping
-        stopping.wait = self._wait  # type: ignore[method-assign] - a wait that costs no time
+        stopping.wait = self._wait  # a wait that costs no time
 
     def _wait(self, timeout: float | None = None) -> bool:
         self.waited.append(timeout or 0.0)
