@@ -6,9 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Generic, TypeVar
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pipeline.errors import UsageError
 from pipeline.kinds import KINDS
@@ -30,6 +28,9 @@ from pipeline.reports.failure_questions import (
 from pipeline.reports.forecast import Forecast, forecast_month
 from pipeline.reports.questions import By, Question, Window, as_date
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 Day = date | datetime | str | None
 R = TypeVar("R")
 """What an engine answers with."""
@@ -37,14 +38,6 @@ R = TypeVar("R")
 COMPARED_DAYS = 30
 CHANGED_DAYS = 7
 """The windows of a comparison where none is given."""
-_CHANGES_SCHEMA = pa.schema(
-    [
-        ("dimension", pa.string()), ("value", pa.string()),
-        ("failed_before", pa.int64()), ("ended_before", pa.int64()),
-        ("failed_after", pa.int64()), ("ended_after", pa.int64()),
-        ("carried", pa.float64()), ("p", pa.float64()), ("p_corrected", pa.float64()), ("is_significant", pa.bool_()),
-    ]
-)  # fmt: skip
 
 
 class Reports(ABC, Generic[R]):
@@ -142,9 +135,18 @@ class Reports(ABC, Generic[R]):
 
         One row for all runs, then one a kind, processor, version, file type and reason, the surest change first.
         """
+        import pyarrow as pa
+
+        names = ("failed_before", "ended_before", "failed_after", "ended_after")
+        schema = pa.schema(
+            [("dimension", pa.string()), ("value", pa.string())]
+            + [(name, pa.int64()) for name in names]
+            + [(name, pa.float64()) for name in ("carried", "p", "p_corrected")]
+            + [("is_significant", pa.bool_())]
+        )
         changes = self.find_changes(since=since, until=until, where=where)
         rows = [{**asdict(change), "is_significant": change.is_significant} for change in changes]
-        return self.from_arrow(pa.Table.from_pylist(rows, schema=_CHANGES_SCHEMA))
+        return self.from_arrow(pa.Table.from_pylist(rows, schema=schema))
 
     def find_changes(self, *, since: Day = None, until: Day = None, where: str | None = None) -> list[Change]:
         """Return what `failure_changes` does, as objects."""
@@ -166,6 +168,6 @@ class Reports(ABC, Generic[R]):
 
 
 def documented_reasons() -> dict[str, list[str]]:
-    """Return kinds and reasons, pair by pair. Not as an Arrow table: making one of Python lists imports pandas."""
+    """Return kinds and reasons, pair by pair."""
     pairs = [(kind.object, reason) for kind in KINDS for reason in sorted(kind.failure_reasons)]
     return {"kinds": [kind for kind, _ in pairs], "reasons": [reason for _, reason in pairs]}

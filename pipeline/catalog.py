@@ -5,15 +5,15 @@ The database is in memory and holds views only: a reader never waits for a write
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
-import pyarrow as pa
 
 from pipeline.answers import Reports, documented_reasons
 from pipeline.errors import UsageError
@@ -22,8 +22,14 @@ from pipeline.opening import Choose, existing_lake
 from pipeline.reports import read_sql
 from pipeline.reports.questions import Question
 from pipeline.reports.statements import check_reads_only
-from pipeline.schema import DEAD_LETTERS_SCHEMA, LOADS_SCHEMA
-from pipeline.views import create_runs, create_view
+from pipeline.rows import fetch_rows
+from pipeline.schema import DEAD_LETTERS, LOADS
+from pipeline.views import create_runs, create_view, parquet
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+T = TypeVar("T")
 
 _HELD_BYTES = 16 << 20
 """Up to this size of a lake's runs, what they charge is worked out once for all questions and held in memory."""
@@ -33,11 +39,18 @@ _BARRED = "\nA locked lake reads its own files and no other; `pipeline sql --unl
 _WRONG_QUERY = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
 """What DuckDB says of a query that names or writes something wrongly, once the views of the files are there."""
 
-_VIEWS = ("runs", "credit_lines", *SUMS, "charges", "credit_ledger", "unknown_credits", "loads", "dead_letters")
+_OF_FILES = frozenset({"documented_reasons", "runs", "loads", "dead_letters"})
+"""The views that stand on no other, and have no query of their own."""
+
+_VIEWS = (*sorted(_OF_FILES), "credit_lines", *SUMS, "charges", "credit_ledger", "unknown_credits")
 """In an order in which each stands on earlier ones alone."""
 
 _OF_ALL = re.compile("show|describe|pragma|information_schema|duckdb_|pg_|sqlite_", re.IGNORECASE)
 """What a query may ask that is about the views themselves."""
+
+_COMMENT = re.compile("--[^\n]*")
+_ANSWERS = "answers"
+"""The schema of the tables that answers are kept in."""
 
 _OF_LINES = ("credit_l", "unknown_credits")
 """What a query names that asks for single lines of credits: `credit_lines`, `credit_ledger`, `unknown_credits`."""
@@ -61,10 +74,8 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
         self.files.refuse_newer()
         self.con = duckdb.connect()
         self.con.execute("SET TimeZone = 'UTC'; SET python_enable_replacements = false")
-        self.con.execute(
-            "CREATE TABLE documented_reasons AS SELECT unnest($kinds) AS kind, unnest($reasons) AS reason",
-            documented_reasons(),
-        )
+        self._ledger = LedgerFiles(self.files)
+        self._answers = 0
         self._is_locked = False
         self._is_to_be_locked = locked
         self._newest: tuple[dict[str, Stamp], date | None, bool] | None = None
@@ -96,22 +107,8 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
 
         Raises UsageError with DuckDB's own words where the query is wrong, LakeDamagedError where a file is.
         """
-        self._is_query_wrong, has_views = False, False
-        try:
-            named = self._refresh(query)
-            has_views = True
-            if self._is_locked:
-                check_reads_only(self.con, query)
-            if "credit_lines" in named:
-                self._hold_credit_lines()
-            relation = self._relation(query, params)
-        except duckdb.Error as error:
-            # Whoever mistypes a name need not wait until all files are read.
-            self._is_query_wrong = has_views and isinstance(error, _WRONG_QUERY)
-            if not self._is_query_wrong:
-                self.files.raise_damage(footers_only=True)
-            barred = self._is_locked and isinstance(error, duckdb.PermissionException)
-            raise UsageError(f"the query cannot be answered: {error}{_BARRED if barred else ''}") from error
+        with self._saying_what_is_wrong(query):
+            relation = self._answered(query, lambda: self.con.sql(query, params=params or None))
         if relation is None:
             raise UsageError("the query gives no rows; ask with SELECT or FROM")
         return relation
@@ -134,19 +131,23 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
 
     def answer(self, question: Question) -> duckdb.DuckDBPyRelation:
         """Return the answer to a report's question, worked out at once: of one version of each file (see
-        `LakeFiles.ask`). Raises LakeError where the files are being replaced all the while.
+        `LakeFiles.ask`). It is held in memory until the lake is closed. Raises as `sql` does, and LakeError where the
+        files are being replaced all the while.
         """
-        return self.con.from_arrow(
-            self.files.ask(lambda: self.sql(question.query, **question.params).to_arrow_table(), may_wait=False)
-        )
+        try:
+            self.files.ask(lambda: self._keep(question), may_wait=False)
+        except duckdb.Error as error:
+            self._is_query_wrong = True  # no file is damaged: a value is not what the query takes it for
+            raise _unanswerable(error) from error
+        return self.con.table(f"{_ANSWERS}.answer_{self._answers}")
 
     def ask(self, name: str, **params: Any) -> duckdb.DuckDBPyRelation:
         """Return the answer to a query of this package, by the name of its file, as `answer` does."""
-        return self.answer(Question(read_sql(name), params))
+        return self.answer(Question(read_sql(name), params, is_own=True))
 
     def rows(self, question: Question) -> list[tuple[Any, ...]]:
         """Return the rows of the answer to a question."""
-        return self.answer(question).fetchall()
+        return fetch_rows(self.answer(question))
 
     def from_arrow(self, table: pa.Table) -> duckdb.DuckDBPyRelation:
         """Return a table as a relation."""
@@ -154,7 +155,7 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
 
     def data_as_of(self) -> datetime | None:
         """Return when the API was last asked, by the loads; null where there are none."""
-        ((last,),) = self.sql("SELECT max(ended_at) FROM loads").fetchall()
+        ((last,),) = fetch_rows(self.sql("SELECT max(ended_at) AS last FROM loads"))
         return last if isinstance(last, datetime) else None
 
     def keep_ledger(self, *, tell: Callable[[str], None] = lambda _message: None) -> None:
@@ -162,13 +163,12 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
 
         Of a small lake, or where the folder cannot be written, nothing is kept: the ledger is worked out each time.
         """
-        ledger = LedgerFiles(self.files)
-        if self.files.only_days is not None or not ledger.is_worthwhile():
+        if self.files.only_days is not None or self._ledger.current() is not None or not self._ledger.is_worthwhile():
             return
         try:
-            ledger.refresh(tell=tell)
+            self._ledger.refresh(tell=tell)
         except (OSError, duckdb.Error) as error:
-            tell(f"{ledger.folder}: the credit ledger cannot be kept ({error}); working it out takes a while")
+            tell(f"{self._ledger.folder}: the credit ledger cannot be kept ({error}); working it out takes a while")
 
     def hold(self) -> None:
         """Take the runs and the lines of credits of a small lake into memory, so that each file is read once.
@@ -176,7 +176,7 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
         A large lake is too large for that, and has its ledger kept beside it. A load that lands meanwhile makes the
         views anew: then the questions that follow read the files again.
         """
-        if LedgerFiles(self.files).is_worthwhile():
+        if self._ledger.is_worthwhile():
             return
         self._refresh("", with_all=True)
         self.con.execute(read_sql("hold"))
@@ -184,20 +184,55 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
 
     def newest_day(self) -> tuple[date | None, bool]:
         """Return the newest day that a run was created on, and whether it was over when the API was last asked."""
-        stamps = LedgerFiles(self.files).stamps()
+        stamps = self._ledger.stamps()
         if self._newest is None or self._newest[0] != stamps or self.files.moving_path.exists():
-            ((day, fetched_on),) = self.ask("newest_day").fetchall()
+            ((day, fetched_on),) = fetch_rows(self.ask("newest_day"))
             self._newest = (stamps, day, day is not None and fetched_on is not None and fetched_on > day)
         return self._newest[1:]
 
-    def _relation(self, query: str, params: dict[str, Any]) -> duckdb.DuckDBPyRelation | None:
+    def _keep(self, question: Question) -> None:
+        """Put the answer to a question into a table. What DuckDB says of the query is as it says it, but where it is
+        clear that no file is the cause.
+        """
+        self._answers += 1
+        table = f"CREATE TABLE {_ANSWERS}.answer_{self._answers} AS {question.query}"
+        self.con.execute(f"CREATE SCHEMA IF NOT EXISTS {_ANSWERS}")
+        with self._saying_what_is_wrong(question.query, is_own=question.is_own, is_asked=True):
+            self._answered(question.query, lambda: self.con.execute(table, question.params or None))
+
+    @contextlib.contextmanager
+    def _saying_what_is_wrong(self, query: str, *, is_own: bool = False, is_asked: bool = False) -> Iterator[None]:
+        """Make the views that a query names, and say in the user's terms what is wrong where it cannot be answered.
+
+        With `is_asked` the query is worked out here: then an error may be of a file that is being replaced, or damaged.
+        """
+        self._is_query_wrong, has_views = False, False
         try:
-            return self.con.sql(query, params=params or None)
+            named = self._refresh(query)
+            has_views = True
+            if self._is_locked and not is_own:
+                check_reads_only(self.con, query)
+            if "credit_lines" in named:
+                self._hold_credit_lines()
+            yield
+        except duckdb.Error as error:
+            # Whoever mistypes a name need not wait until all files are read.
+            self._is_query_wrong = has_views and isinstance(error, _WRONG_QUERY)
+            if has_views and is_asked and not isinstance(error, (*_WRONG_QUERY, duckdb.PermissionException)):
+                raise
+            if not self._is_query_wrong:
+                self.files.raise_damage(footers_only=True)
+            raise _unanswerable(error, is_locked=self._is_locked) from error
+
+    def _answered(self, query: str, ask: Callable[[], T]) -> T:
+        """Return what a query gives, asked again with all views where it may name one in a way of its own."""
+        try:
+            return ask()
         except duckdb.CatalogException:
             if self._made.issuperset(_VIEWS):
                 raise
-            self._refresh(query, with_all=True)  # it may name a view in a way of its own
-            return self.con.sql(query, params=params or None)
+            self._refresh(query, with_all=True)
+            return ask()
 
     def _refresh(self, query: str, *, with_all: bool = False) -> set[str]:
         """Make the views that a query names, and all anew where what they stand on has changed: the first files, new
@@ -205,12 +240,13 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
 
         The lines of a kept ledger are only read to see whether they are whole where a query asks for them.
         """
-        files, ledger = self.files, LedgerFiles(self.files)
-        kept = ledger.current()
+        files, ledger = self.files, self._ledger
+        stamps = ledger.stamps()
+        kept = ledger.current(stamps)
         self._asks_lines = self._asks_lines or any(name in query for name in _OF_LINES)
         lines = kept.lines if kept and self._asks_lines and ledger.are_whole(kept.lines) else None
         seen = (
-            bool(files.days()),
+            bool(stamps),
             *map(_stamp, (files.moving_path, files.version_path, files.dead_letters_path, files.loads_folder)),
             kept,
             lines,
@@ -218,7 +254,7 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
         named = wanted = set(_VIEWS) if with_all or _OF_ALL.search(query) else _named(query, kept, lines)
         if seen != self._seen:
             # What was made before too: a relation that was handed out may stand on it.
-            wanted = _named(" ".join((query, *self._made)), kept, lines) | named
+            wanted = _named("\n".join((*self._made, query)), kept, lines) | named
             self._made, self._held, self._is_held = set(), None, False
         for name in _VIEWS:
             if name in wanted - self._made:
@@ -231,13 +267,16 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
 
     def _make(self, name: str, kept: Kept | None, lines: Sequence[str] | None, *, has_files: bool) -> None:
         files = self.files
-        if name == "runs":
+        if name == "documented_reasons":
+            pairs = "SELECT unnest($kinds) AS kind, unnest($reasons) AS reason"
+            self.con.execute(f"CREATE OR REPLACE TABLE {name} AS {pairs}", documented_reasons())
+        elif name == "runs":
             create_runs(self.con, files, has_files=has_files)
         elif name == "loads":
-            create_view(self.con, name, sorted(map(str, files.loads_folder.glob("*.parquet"))), LOADS_SCHEMA)
+            create_view(self.con, name, list(map(str, files.load_paths())), LOADS)
         elif name == "dead_letters":
             letters = [str(files.dead_letters_path)] if files.dead_letters_path.exists() else []
-            create_view(self.con, name, letters, DEAD_LETTERS_SCHEMA)
+            create_view(self.con, name, letters, DEAD_LETTERS)
         elif name == "credit_lines":
             self._create_view(name, list(lines or []))
         else:
@@ -245,19 +284,16 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
 
     def _create_view(self, name: str, kept: list[str]) -> None:
         """Make a view of files that have it worked out, else of its own query."""
-        if kept:
-            self.con.read_parquet(kept, hive_partitioning=False).create_view(name, replace=True)
-        else:
-            self.con.execute(f"CREATE OR REPLACE VIEW {name} AS {read_sql(name)}")
+        query = f"FROM {parquet(kept)}" if kept else read_sql(name)
+        self.con.execute(f"CREATE OR REPLACE VIEW {name} AS {query}")
 
     def _hold_credit_lines(self) -> None:
         """Work out the credit lines of a small lake once, for all questions until its files change."""
         if self._is_held:
             return
-        ledger = LedgerFiles(self.files)
-        stamps = ledger.stamps()
+        stamps = self._ledger.stamps()
         is_small = sum(size for _, size, _ in stamps.values()) <= _HELD_BYTES
-        if not is_small or self.files.moving_path.exists() or ledger.current_paths() is not None:
+        if not is_small or self.files.moving_path.exists() or self._ledger.current_paths() is not None:
             return
         if stamps != self._held:
             self.con.execute(f"CREATE OR REPLACE TABLE held_credit_lines AS {read_sql('credit_lines')}")
@@ -274,16 +310,21 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
 def _named(text: str, kept: Kept | None, lines: Sequence[str] | None) -> set[str]:
     """Return the views that a query names, and those that these stand on."""
     found: set[str] = set()
-    texts = [text.lower()]
+    texts = [text]
     while texts:
-        text = texts.pop()
+        text = _COMMENT.sub("", texts.pop()).lower()
         for name in _VIEWS:
             if name in text and name not in found:
                 found.add(name)
                 is_kept = (kept and name in SUMS) or (lines and name == "credit_lines")
-                if not is_kept and name not in ("runs", "loads", "dead_letters"):
+                if not is_kept and name not in _OF_FILES:
                     texts.append(read_sql(name))
     return found
+
+
+def _unanswerable(error: duckdb.Error, *, is_locked: bool = False) -> UsageError:
+    barred = is_locked and isinstance(error, duckdb.PermissionException)
+    return UsageError(f"the query cannot be answered: {error}{_BARRED if barred else ''}")
 
 
 def _stamp(path: Path) -> object:

@@ -13,6 +13,7 @@ from pipeline.render import bar, shown, write_table
 from pipeline.reports.dimensions import TIMES
 from pipeline.reports.forecast import FEWEST_WEEKS, Forecast
 from pipeline.reports.questions import Question, Window
+from pipeline.rows import fetch_dicts
 
 if TYPE_CHECKING:
     from pipeline.catalog import Lake
@@ -40,8 +41,7 @@ def write_credits(
     window = window or Window()
     relation = lake.answer(question)
     names = list(relation.columns)
-    # Not by way of Arrow: it would import pandas for the time, which takes longer than the question.
-    rows = [dict(zip(names, values, strict=True)) for values in relation.fetchall()]
+    rows = fetch_dicts(relation)
     if not rows:
         stream.write("no runs in this window\n" if window.since or window.until else "no runs yet\n")
         return
@@ -148,7 +148,7 @@ def _day_notes(lake: Lake, rows: list[Row], window: Window, where: str | None) -
     told = "no answer told when those runs were created (parse, edit, form detection by ID)"
     if window.since or window.until:
         is_undated = "charged_on IS NULL" + (f" AND (\n{where}\n)" if where else "")
-        undated = _sum(row["credits"] for row in lake.credits("all", where=is_undated).to_arrow_table().to_pylist())
+        undated = _sum(row["credits"] for row in fetch_dicts(lake.credits("all", where=is_undated)))
         return [f"{shown(undated)} more credits are in no window: {told}."] if undated else []
     times = [name for name in TIMES if name in rows[0]]
     if any(row[name] is None for row in rows for name in times):
@@ -185,7 +185,7 @@ def write_ranking(relation: Any, stream: TextIO) -> None:
     """Write costliest runs or files, or wasted credits, with bars."""
     hidden = ("dashboard_url", "inferred_credits")
     names = [name for name in relation.columns if name not in hidden]
-    rows = relation.to_arrow_table().to_pylist()
+    rows = fetch_dicts(relation)
     most = max((row["credits"] for row in rows), default=Decimal())
     at = names.index("credits") + 1
     lines = []

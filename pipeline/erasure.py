@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import durable, raw
+from pipeline.arrow_schemas import DEAD_LETTERS_SCHEMA, LOADS_SCHEMA, RUNS_FILE_SCHEMA
 from pipeline.at_work import at_rest
 from pipeline.erased import Erased, read_erased, write_erased
 from pipeline.errors import LakeConflictError
@@ -25,7 +26,6 @@ from pipeline.expiry import Expiry, made_before
 from pipeline.lake import LakeFiles
 from pipeline.ledger import LedgerFiles
 from pipeline.raw_edit import Change, Edited, edit_log
-from pipeline.schema import DEAD_LETTERS_SCHEMA, LOADS_SCHEMA, RUNS_FILE_SCHEMA
 from pipeline.texts import mentioned
 
 Tell = Callable[[str], None]

@@ -11,6 +11,7 @@ from pipeline.render import bar, write_table
 from pipeline.reports.changes import SIGNIFICANT, Change
 from pipeline.reports.dimensions import TIMES
 from pipeline.reports.questions import Question, Window
+from pipeline.rows import fetch_dicts
 
 if TYPE_CHECKING:
     from pipeline.catalog import Lake
@@ -25,7 +26,7 @@ _BESIDE = ("rejected", "cancelled", "unfinished")
 def write_failures(lake: Lake, question: Question, stream: TextIO, *, most_reasons: int | None = None) -> None:
     """Write the answer to a question for failures; with `most_reasons`, only so many of each group."""
     relation = lake.answer(question)
-    names, rows = list(relation.columns), relation.to_arrow_table().to_pylist()
+    names, rows = list(relation.columns), fetch_dicts(relation)
     if not rows:
         stream.write("no runs yet\n")
         return
@@ -83,7 +84,7 @@ def write_trend(lake: Lake, stream: TextIO, *, time: str, window: Window, where:
     if since is None and newest is not None:
         first = newest - timedelta(days=_TREND_DAYS[time])
         since = {"week": first - timedelta(days=first.weekday()), "month": first.replace(day=1)}.get(time, first)
-    rows = lake.failures(time, since=since, until=window.until, where=where).to_arrow_table().to_pylist()
+    rows = fetch_dicts(lake.failures(time, since=since, until=window.until, where=where))
     rows = [row for row in rows if row[time] is not None]
     most = max((row["rate"] for row in rows if row["rate"]), default=0.0)
     lines = [
@@ -148,7 +149,7 @@ def _days(window: Window) -> str:
 def write_messages(relation: Any, stream: TextIO) -> None:
     """Write messages, alike ones as one."""
     by = relation.columns[: relation.columns.index("pattern")]
-    rows = relation.to_arrow_table().to_pylist()
+    rows = fetch_dicts(relation)
     lines = [
         (row["failed"], *(label(row[name]) for name in by), _short(row["pattern"]), row["first_day"], row["last_day"],
          row["example_run_id"])
@@ -166,7 +167,7 @@ def _short(text: str | None, most: int = 72) -> str:
 def write_latency(lake: Lake, question: Question, stream: TextIO) -> None:
     """Write the answer to a question for latency."""
     relation = lake.answer(question)
-    names, rows = list(relation.columns), relation.to_arrow_table().to_pylist()
+    names, rows = list(relation.columns), fetch_dicts(relation)
     if not rows:
         stream.write("no finished runs yet\n")
         return

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.sealed import UNREADABLE
+from pipeline.sealed_parquet import UNREADABLE
 
 Hashes = npt.NDArray[np.uint32]
 

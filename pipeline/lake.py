@@ -12,7 +12,8 @@
 A lake in a bucket has the same files there, and here a folder that mirrors them (see `bucket.mirror`).
 
 A file is only ever replaced as a whole, and holds a checksum of itself (see `sealed`). Writers hold the lock; readers
-need none.
+need none. Arrow, which reads and writes the tables, is imported by the methods that do so: most questions do without,
+and it takes a tenth of half a second.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import pyarrow as pa
-
 from pipeline import durable, raw, sealed
 from pipeline.errors import LakeDamagedError, LakeError, NewerLakeError, UsageError
-from pipeline.schema import DEAD_LETTERS_SCHEMA, LOADS_SCHEMA, RUNS_FILE_SCHEMA, SCHEMA_VERSION
+from pipeline.schema import SCHEMA_VERSION
 from pipeline.turns import Tell, Turns
 from pipeline.upgrade import bring_up_to_date
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from pipeline.bucket.mirror import Mirror
     from pipeline.holding import Wanted
 
@@ -169,26 +170,32 @@ class LakeFiles(Turns):
 
         Raises LakeDamagedError where a byte has changed since it was written.
         """
-        return sealed.read_table(self.day_path(day), RUNS_FILE_SCHEMA)
+        from pipeline import arrow_schemas, sealed_parquet
+
+        return sealed_parquet.read_table(self.day_path(day), arrow_schemas.RUNS_FILE_SCHEMA)
 
     def read_run_ids(self, day: str) -> list[str]:
         """Return a day's run IDs; raises as `read_day` does."""
-        schema = pa.schema([RUNS_FILE_SCHEMA.field("run_id")])
-        ids: list[str] = sealed.read_table(self.day_path(day), schema)["run_id"].to_pylist()
+        import pyarrow as pa
+
+        from pipeline import arrow_schemas, sealed_parquet
+
+        schema = pa.schema([arrow_schemas.RUNS_FILE_SCHEMA.field("run_id")])
+        ids: list[str] = sealed_parquet.read_table(self.day_path(day), schema)["run_id"].to_pylist()
         return ids
 
     def write_day(self, day: str, table: pa.Table) -> None:
         """Replace a day's file. It stays where it became empty: a query may have it in its list of files."""
-        import pyarrow.compute as pc  # here, since readers do without it and numpy, which take a tenth of a second
+        import pyarrow.compute as pc
 
-        from pipeline import holding
+        from pipeline import arrow_schemas, holding, sealed_parquet
 
-        table = table.cast(RUNS_FILE_SCHEMA)
+        table = table.cast(arrow_schemas.RUNS_FILE_SCHEMA)
         run_ids = table["run_id"].combine_chunks()
         if not pc.all(pc.less_equal(run_ids[:-1], run_ids[1:])).as_py():
             table = table.sort_by("run_id")
         head = holding.head_bytes(table["run_id"])
-        durable.write_file(self.day_path(day), sealed.parquet_bytes(table, head=head))
+        durable.write_file(self.day_path(day), sealed_parquet.parquet_bytes(table, head=head))
 
     def remove_day(self, day: str) -> None:
         """Remove a day's file and folder. No reader may have it in its list any more: empty it long before."""
@@ -200,24 +207,33 @@ class LakeFiles(Turns):
 
     def read_loads(self) -> pa.Table:
         """Return all loads, oldest first."""
-        tables = [sealed.read_table(path, LOADS_SCHEMA) for path in self.load_paths()]
-        return pa.concat_tables(tables) if tables else LOADS_SCHEMA.empty_table()
+        import pyarrow as pa
+
+        from pipeline import arrow_schemas, sealed_parquet
+
+        schema = arrow_schemas.LOADS_SCHEMA
+        tables = [sealed_parquet.read_table(path, schema) for path in self.load_paths()]
+        return pa.concat_tables(tables) if tables else schema.empty_table()
 
     def write_load(self, row: dict[str, Any], *, new_log: Path | None = None) -> None:
         """Write one load's row in place of an earlier one of the same ID, with the checksum of its raw log at rest.
 
         Where as much of the log had landed before the checksum stays, unless a new log takes the place of what it was.
         """
-        load_id = row["load_id"]
+        import pyarrow as pa
+
+        from pipeline import arrow_schemas, sealed_parquet
+
+        load_id, schema = row["load_id"], arrow_schemas.LOADS_SCHEMA
         path = self.loads_folder / f"{load_id[:4]}-{load_id[4:6]}.parquet"
-        loads = sealed.read_table(path, LOADS_SCHEMA)
+        loads = sealed_parquet.read_table(path, schema)
         load_ids = loads["load_id"].to_pylist()
         start, end = bisect_left(load_ids, load_id), bisect_right(load_ids, load_id)
         before = None if new_log else next(iter(loads.slice(start, end - start).to_pylist()), None)
         row = row | {"raw_sha256": self.raw_sha256(row, before, new_log)}
-        table = pa.Table.from_pylist([row], schema=LOADS_SCHEMA)
+        table = pa.Table.from_pylist([row], schema=schema)
         durable.write_file(
-            path, sealed.parquet_bytes(pa.concat_tables([loads.slice(0, start), table, loads.slice(end)]))
+            path, sealed_parquet.parquet_bytes(pa.concat_tables([loads.slice(0, start), table, loads.slice(end)]))
         )
 
     def raw_sha256(self, row: dict[str, Any], before: dict[str, Any] | None, new_log: Path | None) -> str | None:
@@ -233,11 +249,16 @@ class LakeFiles(Turns):
 
     def read_dead_letters(self) -> pa.Table:
         """Return the IDs that did not come."""
-        return sealed.read_table(self.dead_letters_path, DEAD_LETTERS_SCHEMA)
+        from pipeline import arrow_schemas, sealed_parquet
+
+        return sealed_parquet.read_table(self.dead_letters_path, arrow_schemas.DEAD_LETTERS_SCHEMA)
 
     def write_dead_letters(self, table: pa.Table) -> None:
         """Replace the dead letters."""
-        durable.write_file(self.dead_letters_path, sealed.parquet_bytes(table.cast(DEAD_LETTERS_SCHEMA)))
+        from pipeline import arrow_schemas, sealed_parquet
+
+        table = table.cast(arrow_schemas.DEAD_LETTERS_SCHEMA)
+        durable.write_file(self.dead_letters_path, sealed_parquet.parquet_bytes(table))
 
     def load_paths(self) -> list[Path]:
         """Return where the loads are, oldest first."""
@@ -245,6 +266,8 @@ class LakeFiles(Turns):
 
     def parquet_files(self) -> list[tuple[Path, pa.Schema]]:
         """Return where the Parquet files are, and their declared schemas; that of dead letters may be missing."""
+        from pipeline.arrow_schemas import DEAD_LETTERS_SCHEMA, LOADS_SCHEMA, RUNS_FILE_SCHEMA
+
         files = [(self.day_path(day), RUNS_FILE_SCHEMA) for day in self.days()]
         files += [(path, LOADS_SCHEMA) for path in self.load_paths()]
         return [*files, (self.dead_letters_path, DEAD_LETTERS_SCHEMA)]
@@ -285,11 +308,13 @@ class LakeFiles(Turns):
 
     def raise_damage(self, *, footers_only: bool = False) -> None:
         """Raise LakeDamagedError naming the first Parquet file that is not what was written, if there is one."""
+        from pipeline import sealed_parquet
+
         for path, schema in self.parquet_files():
             if footers_only:
-                sealed.read_footer(path)
+                sealed_parquet.read_footer(path)
             else:
-                sealed.read_table(path, schema)
+                sealed_parquet.read_table(path, schema)
 
     # Raw logs
 

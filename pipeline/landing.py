@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import durable
+from pipeline.arrow_schemas import DEAD_LETTERS_SCHEMA, RUNS_FILE_SCHEMA
 from pipeline.deletion import mark_deleted
 from pipeline.erased import read_erased
 from pipeline.errors import LOGGED_LANDS_NEXT, DiskError
@@ -30,7 +31,6 @@ from pipeline.lake import LakeFiles, Move, UnlandedLog
 from pipeline.merge import day_of, merge_rows, same_content
 from pipeline.merge_tables import is_same_content, is_same_row, merge_runs
 from pipeline.movers import find_movers
-from pipeline.schema import DEAD_LETTERS_SCHEMA, RUNS_FILE_SCHEMA
 from pipeline.staging import Landing, Staging
 
 if TYPE_CHECKING:

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import __version__, durable, raw, telemetry
+from pipeline.arrow_schemas import LOADS_SCHEMA
 from pipeline.at_work import at_rest, load_lock, load_lock_path
 from pipeline.erased import read_erased
 from pipeline.errors import LakeError
 from pipeline.intake import Intake
 from pipeline.lake import LakeFiles, UnlandedLog
 from pipeline.parts import adopt_parts, iter_lines, logs_with_parts, remove_parts
-from pipeline.schema import LOADS_SCHEMA
 from pipeline.values import time_value
 
 if TYPE_CHECKING:

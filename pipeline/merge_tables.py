@@ -16,8 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.arrow_schemas import RUNS_FILE_SCHEMA
 from pipeline.merge import CONTENT, REGISTERS, RULES_OUT_END, RULES_OUT_FAILURE, merge_rows
-from pipeline.schema import RUNS_FILE_SCHEMA, SOURCES
+from pipeline.schema import SOURCES
 
 Flags = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int64]

@@ -15,8 +15,8 @@ import duckdb
 from pipeline.erased import is_pseudonym
 from pipeline.kinds import FINISHED, KINDS, Kind, kind_of
 from pipeline.reports import read_sql
-from pipeline.schema import DEAD_LETTERS_SCHEMA, RUN_COLUMNS
-from pipeline.views import create_runs, create_view
+from pipeline.schema import DEAD_LETTERS, RUN_COLUMNS
+from pipeline.views import create_runs, create_view, parquet
 
 if TYPE_CHECKING:
     from pipeline.lake import LakeFiles
@@ -126,9 +126,7 @@ def _ask(
 def _create_views(con: duckdb.DuckDBPyConnection, files: LakeFiles, changed: list[str]) -> None:
     create_runs(con, files, has_files=True)
     letters = [str(files.dead_letters_path)] if files.dead_letters_path.exists() else []
-    create_view(con, "dead_letters", letters, DEAD_LETTERS_SCHEMA)
-    if files.is_current():
-        columns = ", ".join(RUN_COLUMNS)
-        con.read_parquet(changed, hive_partitioning=False).project(columns).create_view("changed", replace=True)
-    else:  # files of an earlier version lack columns
-        con.view("runs").create_view("changed", replace=True)
+    create_view(con, "dead_letters", letters, DEAD_LETTERS)
+    # Files of an earlier version lack columns.
+    rows = f"FROM {parquet(changed)} SELECT {', '.join(RUN_COLUMNS)}" if files.is_current() else "FROM runs"
+    con.execute(f"CREATE OR REPLACE VIEW changed AS {rows}")

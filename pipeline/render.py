@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from pipeline.errors import UsageError
 from pipeline.html import Page, write_page
+from pipeline.rows import fetch_rows
 
 if TYPE_CHECKING:
     import duckdb
@@ -31,22 +32,26 @@ _PLAIN_PAGE = Page("pipeline")
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
-def write_relation(relation: duckdb.DuckDBPyRelation, *, format: str, stream: TextIO, page: Page = _PLAIN_PAGE) -> None:
-    """Write a relation's rows to a stream in one of `defaults.FORMATS`.
+def write_relation(
+    relation: duckdb.DuckDBPyRelation,
+    *,
+    format: str,
+    stream: TextIO,
+    page: Page = _PLAIN_PAGE,
+    is_small: bool = False,
+) -> None:
+    """Write a relation's rows to a stream in one of `defaults.FORMATS`; of one that `is_small`, all are read at once.
 
     The sentences of `page` stand below the rows in Markdown and HTML, its title above them in HTML. A table shows its
     first thousand rows and says that there are more. Raises UsageError for Parquet on a terminal, and
     where the query turns out to fail while it is read.
     """
-    import duckdb
-    import pyarrow as pa
-
     try:
         if format == "parquet":
             _write_parquet(relation, stream)
             return
         names = list(relation.columns)
-        rows = _iter_rows(relation)
+        rows = iter(fetch_rows(relation)) if is_small else _iter_rows(relation)
         if format == "csv":
             _write_csv(names, rows, stream)
         elif format == "json":
@@ -58,10 +63,18 @@ def write_relation(relation: duckdb.DuckDBPyRelation, *, format: str, stream: Te
             _write_html(relation, rows, stream, page)
         else:
             _write_first_rows(names, rows, stream)
-    except (duckdb.Error, pa.ArrowException, _QueryFailedError) as error:
+    except _failures() as error:
         raise UsageError(f"the query cannot be answered: {error}") from error
     except OverflowError as error:
         raise UsageError(f"a time cannot be shown ({error}); cast it to VARCHAR in the query") from error
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """Return what a query raises that fails while its answer is read; only asked, and imported, where one did."""
+    import duckdb
+    import pyarrow as pa
+
+    return (duckdb.Error, pa.ArrowException, _QueryFailedError)
 
 
 class _QueryFailedError(Exception):

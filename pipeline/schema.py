@@ -1,36 +1,62 @@
 """The declared tables: every column, its type and what it means.
 
 Nothing here is inferred from data. The README's data dictionary and the field metadata of every Parquet file come from
-these descriptions.
+these descriptions. Types are as DuckDB names them; `arrow_schemas` has the tables as Arrow does, which takes longer to
+import than a question to be answered.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import pyarrow as pa
-
 SCHEMA_VERSION = 3
 """1: the first. 2: `deleted_at`. 3: a checksum in every file, `raw_sha256`."""
 
-CREDITS = pa.decimal128(18, 6)
-TIME = pa.timestamp("us", tz="UTC")
-TEXT = pa.string()
-INT = pa.int64()
-FLAG = pa.bool_()
+TEXT = "VARCHAR"
+INT = "BIGINT"
+FLOAT = "DOUBLE"
+FLAG = "BOOLEAN"
+TIME = "TIMESTAMP WITH TIME ZONE"
+CREDITS = "DECIMAL(18, 6)"
 
-CHARGE = pa.struct(
-    [
-        ("product", TEXT),
-        ("unit", TEXT),
-        ("quantity", CREDITS),
-        ("credits", CREDITS),
-        ("pages", pa.list_(INT)),
-    ]
-)
-BREAKDOWN = pa.list_(
-    pa.struct([("object", TEXT), ("id", TEXT), ("credits", CREDITS), ("charges", pa.list_(CHARGE))]),
-)
+
+@dataclass(frozen=True, slots=True)
+class List:
+    """A list of values of one type."""
+
+    of: Type
+
+    def __str__(self) -> str:
+        return f"{self.of}[]"
+
+
+@dataclass(frozen=True, slots=True)
+class Struct:
+    """Named fields, each of its own type."""
+
+    fields: tuple[tuple[str, Type], ...]
+
+    def __str__(self) -> str:
+        fields = ", ".join(f'"{name}" {type_}' for name, type_ in self.fields)
+        return f"STRUCT({fields})"
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """Values of one type by keys of one type."""
+
+    key: Type
+    value: Type
+
+    def __str__(self) -> str:
+        return f"MAP({self.key}, {self.value})"
+
+
+Type = str | List | Struct | Map
+"""A type; as text it is what SQL calls it."""
+
+CHARGE = Struct((("product", TEXT), ("unit", TEXT), ("quantity", CREDITS), ("credits", CREDITS), ("pages", List(INT))))
+BREAKDOWN = List(Struct((("object", TEXT), ("id", TEXT), ("credits", CREDITS), ("charges", List(CHARGE)))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +64,8 @@ class Column:
     """One column: its name, its type, and what it and its null mean."""
 
     name: str
-    type: pa.DataType
+    type: Type
     description: str
-
-
-def _schema(columns: tuple[Column, ...]) -> pa.Schema:
-    return pa.schema(
-        [pa.field(column.name, column.type, metadata={"description": column.description}) for column in columns]
-    )
 
 
 RUNS: tuple[Column, ...] = (
@@ -87,7 +107,7 @@ RUNS: tuple[Column, ...] = (
     Column("reviewed", FLAG, "Whether a person reviewed it. Null where the endpoint does not say."),
     Column("edited", FLAG, "Whether the review changed the output. Null where the endpoint does not say."),
     Column("output_type", TEXT, "Classify runs: the class found, after review if there was one. Null for other kinds."),
-    Column("output_confidence", pa.float64(), "Classify runs: 0 to 1. Null for other kinds."),
+    Column("output_confidence", FLOAT, "Classify runs: 0 to 1. Null for other kinds."),
     Column("initial_output_type", TEXT, "Classify runs: the class found before the review. Null if not reviewed."),
     Column("reviewed_output_type", TEXT, "Classify runs: the class set by the review. Null if not reviewed."),
     Column("risk_level", TEXT, "Verify runs: from the list summary alone. Null for other kinds."),
@@ -102,7 +122,6 @@ RUNS: tuple[Column, ...] = (
            "Null while the API has it."),
 )  # fmt: skip
 
-RUNS_SCHEMA = _schema(RUNS)
 RUN_COLUMNS: tuple[str, ...] = tuple(column.name for column in RUNS)
 
 DAY = Column(
@@ -124,7 +143,8 @@ SOURCES = Column(
 )
 """Where each field came from: without it a late payload could not be put in its right place (see `merge`)."""
 
-RUNS_FILE_SCHEMA = _schema((*RUNS, SOURCES))
+RUNS_FILE = (*RUNS, SOURCES)
+"""The columns of the files of runs."""
 
 LOADS: tuple[Column, ...] = (
     Column("load_id", TEXT, "Names the load; begins with its time, so IDs sort by age."),
@@ -137,7 +157,7 @@ LOADS: tuple[Column, ...] = (
     Column("error", TEXT, "Why it stopped. Null where it did not."),
     Column("started_at", TIME, "When it began."),
     Column("ended_at", TIME, "When it ended; of an interrupted load, when its last record was logged."),
-    Column("seconds", pa.float64(), "How long it took, in seconds."),
+    Column("seconds", FLOAT, "How long it took, in seconds."),
     Column("requested", INT, "Distinct IDs asked for, or payloads given."),
     Column("landed", INT, "Runs that were new or changed."),
     Column("unchanged", INT, "Runs that came and were as the lake had them."),
@@ -145,8 +165,8 @@ LOADS: tuple[Column, ...] = (
     Column("missing", INT, "IDs that the API does not have (404)."),
     Column("failed", INT, "IDs that did not come, for another reason; they are in dead_letters."),
     Column("invalid", INT, "IDs or payloads that could not be used; each was named on standard error."),
-    Column("failed_reasons", pa.map_(TEXT, INT), "How many of missing and failed, by reason."),
-    Column("field_problems", pa.map_(TEXT, INT), "How many values were not of the expected type and became null, by "
+    Column("failed_reasons", Map(TEXT, INT), "How many of missing and failed, by reason."),
+    Column("field_problems", Map(TEXT, INT), "How many values were not of the expected type and became null, by "
            "column."),
     Column("requests", INT, "HTTP requests made, retries included."),
     Column("retries", INT, "Requests made again."),
@@ -156,7 +176,6 @@ LOADS: tuple[Column, ...] = (
     Column("raw_bytes", INT, "How much of the raw log has landed, in bytes."),
     Column("raw_sha256", TEXT, "The SHA-256 of so much of the raw log. Null while the load runs, and without a log."),
 )  # fmt: skip
-LOADS_SCHEMA = _schema(LOADS)
 
 DEAD_LETTERS: tuple[Column, ...] = (
     Column("run_id", TEXT, "The ID that did not come; one row each."),
@@ -171,4 +190,3 @@ DEAD_LETTERS: tuple[Column, ...] = (
     Column("failed_at", TIME, "When it failed last."),
     Column("load_id", TEXT, "The load in which it failed last."),
 )  # fmt: skip
-DEAD_LETTERS_SCHEMA = _schema(DEAD_LETTERS)

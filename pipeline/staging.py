@@ -17,12 +17,13 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from pipeline import holding, raw
+from pipeline.arrow_schemas import DEAD_LETTERS_SCHEMA, RUNS_FILE_SCHEMA
 from pipeline.erased import Erased
 from pipeline.flatten import Payload, Row, flatten_runs
 from pipeline.kinds import kind_of
 from pipeline.lake import UnlandedLog
 from pipeline.merge import days_of
-from pipeline.schema import DEAD_LETTERS_SCHEMA, RUNS_FILE_SCHEMA, SOURCES
+from pipeline.schema import SOURCES
 from pipeline.values import text_value, time_value
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from pipeline.layout import kind_order
 from pipeline.render import shown, write_table
+from pipeline.rows import fetch_dicts
 
 if TYPE_CHECKING:
     from pipeline.catalog import Lake
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 def write_status(lake: Lake, stream: TextIO) -> None:
     """Write what a lake has: runs by kind, dead letters, the last load, the size on disk."""
-    rows = lake.ask("status").to_arrow_table().to_pylist()
+    rows = fetch_dicts(lake.ask("status"))
     if rows:
         names = ["kind", "runs", "in detail", "failed", "unfinished", "first day", "last day", "day not known"]
         lines = [tuple(row.values()) for row in sorted(rows, key=lambda row: kind_order(row["kind"]))]
@@ -37,7 +38,7 @@ def _write_dead_letters(lake: Lake, stream: TextIO) -> None:
 
 
 def _write_last_load(lake: Lake, stream: TextIO) -> None:
-    loads = lake.sql("FROM loads ORDER BY load_id DESC LIMIT 1").to_arrow_table().to_pylist()
+    loads = fetch_dicts(lake.sql("FROM loads ORDER BY load_id DESC LIMIT 1"))
     for load in loads:
         when = f"{shown(load['started_at'])} UTC"
         what = (

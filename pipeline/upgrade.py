@@ -7,10 +7,8 @@ import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from pipeline import durable, sealed
-from pipeline.schema import LOADS_SCHEMA, SCHEMA_VERSION
+from pipeline.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from pipeline.lake import LakeFiles
@@ -35,16 +33,21 @@ def bring_up_to_date(lake: LakeFiles, *, tell: Callable[[str], None]) -> None:
 
 
 def _rewrite(lake: LakeFiles, tell: Callable[[str], None]) -> None:
-    from pipeline.sync_state import seal_states  # here, since who only reads a lake does without
+    # Here, since who only reads a lake does without.
+    import pyarrow as pa
+
+    from pipeline import sealed_parquet
+    from pipeline.arrow_schemas import LOADS_SCHEMA
+    from pipeline.sync_state import seal_states
 
     days = lake.days()
     tell(f"{lake.name}: an earlier version wrote this lake; bringing its {len(days):,} day files up to date")
     for day in days:
         lake.write_day(day, lake.read_day(day))
     for path in lake.load_paths():
-        rows = sealed.read_table(path, LOADS_SCHEMA).to_pylist()
+        rows = sealed_parquet.read_table(path, LOADS_SCHEMA).to_pylist()
         rows = [row | {"raw_sha256": lake.raw_sha256(row, row, None)} for row in rows]
-        durable.write_file(path, sealed.parquet_bytes(pa.Table.from_pylist(rows, schema=LOADS_SCHEMA)))
+        durable.write_file(path, sealed_parquet.parquet_bytes(pa.Table.from_pylist(rows, schema=LOADS_SCHEMA)))
     if lake.dead_letters_path.exists():
         lake.write_dead_letters(lake.read_dead_letters())
     durable.remove_file(lake.folder / "odd_days.json")  # what it told, the day files tell now

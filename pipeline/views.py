@@ -1,63 +1,61 @@
-"""The views of a lake's files that all questions stand on."""
+"""The views of a lake's files that all questions stand on.
+
+They are made by SQL alone: a relation of DuckDB's Python layer is bound anew at each step of it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import duckdb
-import pyarrow as pa
 
 from pipeline.lake import LakeFiles
-from pipeline.reports import read_sql
-from pipeline.schema import RUN_COLUMNS, RUNS_FILE_SCHEMA, STORED_DAY
+from pipeline.reports import literal, read_sql
+from pipeline.schema import RUN_COLUMNS, RUNS_FILE, STORED_DAY, TEXT, Column
 
 WITH_DAY = f"regexp_extract(filename, '{STORED_DAY}', 1) AS day"
 """The day that a file is of, from its `filename`: a condition on it leaves the files of other days unopened. DuckDB's
 `hive_partitioning` does so too, but takes every `name=value` of a path for a column, those above the lake included.
 """
 
-_STORED_SCHEMA = RUNS_FILE_SCHEMA.append(pa.field("filename", pa.string()))
+_STORED = (*RUNS_FILE, Column("filename", TEXT, "The path of the file that the row is in."))
 _COLUMNS = ", ".join((*RUN_COLUMNS, WITH_DAY))
 
 
-def _stored_runs(con: duckdb.DuckDBPyConnection, files: LakeFiles, paths: str | list[str]) -> duckdb.DuckDBPyRelation:
-    if files.is_current():
-        return con.read_parquet(paths, hive_partitioning=False, filename=True)
-    # Files of an earlier version lack columns; matching by name opens every file first, so only then.
-    old = con.read_parquet(paths, hive_partitioning=False, filename=True, union_by_name=True)
-    old.create_view("old_runs", replace=True)
-    con.register("no_runs", _no_rows(_STORED_SCHEMA))
-    return con.sql("FROM no_runs UNION ALL BY NAME FROM old_runs")
+def parquet(paths: str | Sequence[str], *, filename: bool = False, by_name: bool = False) -> str:
+    """Return what SQL reads Parquet files by; `by_name` puts together files with different columns."""
+    options = f"hive_partitioning = false, filename = {filename}, union_by_name = {by_name}"
+    return f"read_parquet({literal(paths)}, {options})"
 
 
-def create_view(con: duckdb.DuckDBPyConnection, name: str, paths: list[str], schema: pa.Schema) -> None:
-    """Make a view of files of any version with all columns of a schema; of no files, one without rows."""
-    if not paths:
-        con.register(f"no_{name}", _no_rows(schema))
-        relation = con.table(f"no_{name}")
-    else:
-        found = con.read_parquet(paths, hive_partitioning=False, union_by_name=True)
-        found.create_view(f"found_{name}", replace=True)
-        con.register(f"no_{name}", _no_rows(schema))
-        relation = con.sql(f"FROM no_{name} UNION ALL BY NAME FROM found_{name}")
-    relation.project(", ".join(schema.names)).create_view(name, replace=True)
+def create_view(con: duckdb.DuckDBPyConnection, name: str, paths: Sequence[str], columns: Sequence[Column]) -> None:
+    """Make a view of files of any version with all columns of a table; of no files, one without rows."""
+    rows = _no_rows(columns)
+    if paths:
+        rows += f" UNION ALL BY NAME FROM {parquet(paths, by_name=True)}"
+    names = ", ".join(column.name for column in columns)
+    con.execute(f"CREATE OR REPLACE VIEW {name} AS FROM ({rows}) SELECT {names}")
 
 
 def create_runs(con: duckdb.DuckDBPyConnection, files: LakeFiles, *, has_files: bool) -> None:
     """Make the view `runs`: one row a run, also while some are on their way from one day to another."""
-    if has_files:
-        glob = str(files.runs_folder / "day=*" / "*.parquet")
-        stored = _stored_runs(con, files, glob if files.only_days is None else files.day_paths())
-    else:
-        con.register("no_runs", _no_rows(_STORED_SCHEMA))
-        stored = con.table("no_runs")
+    stored = _stored_runs(files) if has_files else f"({_no_rows(_STORED)})"
     moving = sorted({run_id for run_id, _old, _new in files.read_moves()})
-    if not moving:
-        stored.project(_COLUMNS).create_view("runs", replace=True)
-        return
-    stored.create_view("stored_runs", replace=True)
-    con.register("moving_runs", pa.table({"run_id": moving}))
-    con.sql(read_sql("settled_runs")).project(_COLUMNS).create_view("runs", replace=True)
+    if moving:
+        con.execute(f"CREATE OR REPLACE VIEW stored_runs AS FROM {stored}")
+        con.execute("CREATE OR REPLACE TABLE moving_runs AS SELECT unnest($moving) AS run_id", {"moving": moving})
+        stored = f"({read_sql('settled_runs')})"
+    con.execute(f"CREATE OR REPLACE VIEW runs AS FROM {stored} SELECT {_COLUMNS}")
 
 
-def _no_rows(schema: pa.Schema) -> pa.Table:
-    """Return a table without rows. `Schema.empty_table` would import pandas, which takes longer than most questions."""
-    return pa.Table.from_batches([], schema=schema)
+def _stored_runs(files: LakeFiles) -> str:
+    paths = files.day_paths() if files.only_days is not None else str(files.runs_folder / "day=*" / "*.parquet")
+    if files.is_current():
+        return parquet(paths, filename=True)
+    # Files of an earlier version lack columns; matching by name opens every file first, so only then.
+    return f"({_no_rows(_STORED)} UNION ALL BY NAME FROM {parquet(paths, filename=True, by_name=True)})"
+
+
+def _no_rows(columns: Sequence[Column]) -> str:
+    """Return a query for no rows with all columns of a table."""
+    return f"SELECT {', '.join(f'CAST(NULL AS {each.type}) AS {each.name}' for each in columns)} WHERE false"

@@ -22,7 +22,20 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from pipeline import cli, deletion, durable, landing, ledger, loads, raw, replay, session, staging, sync_state
+from pipeline import (
+    cli,
+    deletion,
+    durable,
+    landing,
+    ledger,
+    ledger_work,
+    loads,
+    raw,
+    replay,
+    session,
+    staging,
+    sync_state,
+)
 from pipeline.bucket import index, lease, logs, mirror, pulling, store
 from pipeline.checks import repair
 from pipeline.lake import LakeFiles
@@ -57,9 +70,9 @@ PLACES: dict[str, tuple[Any, str]] = {
     "finish moves": (landing, "finish_moves"),
     "recover a log": (loads, "_recover_one"),
     "note a sync's state": (sync_state.SyncFiles, "_write"),
-    "write a ledger's IDs": (ledger._Work, "write_ids"),
-    "write a ledger's lines": (ledger._Work, "write_lines"),
-    "put a ledger in force": (ledger.LedgerFiles, "_write_manifest"),
+    "write a ledger's IDs": (ledger_work._Work, "write_ids"),
+    "write a ledger's lines": (ledger_work._Work, "write_lines"),
+    "put a ledger in force": (ledger.LedgerFiles, "write_manifest"),
     "remove old ledgers": (ledger.LedgerFiles, "_remove_others"),
     "set aside": (repair, "_set_aside"),
     "write again": (repair, "_rewrite"),

@@ -80,18 +80,24 @@ def _dictionary() -> str:
     ):
         parts.append(f"### `{name}`\n\n| column | type | |\n| --- | --- | --- |")
         parts += [
-            f"| `{each.name}` | {_type_name(each)} | {each.description.replace('|', chr(92) + '|')} |"
+            f"| `{each.name}` | {_TYPE_NAMES[each.type]} | {each.description.replace('|', chr(92) + '|')} |"
             for each in columns
         ]
         parts.append("")
     return "\n".join(parts).rstrip()
 
 
-def _type_name(column: schema.Column) -> str:
-    if column.type == schema.BREAKDOWN:
-        return "list<struct<object, id, credits, charges: list<struct<product, unit, quantity, credits, pages>>>>"
-    names = {schema.TIME: "timestamp (UTC)", schema.CREDITS: "decimal(18, 6)", schema.TEXT: "text", schema.INT: "int64"}
-    return names.get(column.type, str(column.type).replace("string", "text"))
+_TYPE_NAMES = {
+    schema.BREAKDOWN: "list<struct<object, id, credits, "
+    "charges: list<struct<product, unit, quantity, credits, pages>>>>",
+    schema.TIME: "timestamp (UTC)",
+    schema.CREDITS: "decimal(18, 6)",
+    schema.TEXT: "text",
+    schema.INT: "int64",
+    schema.FLOAT: "double",
+    schema.FLAG: "bool",
+    schema.Map(schema.TEXT, schema.INT): "map<text, int64>",
+}
 
 
 _GENERATORS = {"commands": _commands, "dictionary": _dictionary, "speed": results.saved_table}

@@ -19,6 +19,8 @@ from pipeline.catalog import Lake
 from pipeline.errors import LakeDamagedError, LakeError, RunFailedError, UsageError
 from pipeline.lake import LakeFiles
 from pipeline.loads import Load
+from pipeline.reports.failure_questions import failures_question
+from pipeline.reports.questions import Window
 from tests.conftest import NOON, classify, land
 
 RUNS = (
@@ -134,7 +136,7 @@ def test_an_open_catalog_sees_the_first_runs_new_loads_and_dead_letters_as_they_
 
 def views_of(catalog: Lake) -> set[str]:
     rows = catalog.con.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
-    return {name for (name,) in rows if not name.startswith(("found_", "no_", "old_"))}
+    return {name for (name,) in rows}
 
 
 ALL_VIEWS = {
@@ -147,11 +149,13 @@ ALL_VIEWS = {
     ("query", "views"),
     [
         ("SELECT 1", set()),
+        ("-- not FROM runs\nSELECT 1 -- nor FROM loads", set()),
+        ("SELECT '--' AS mark, count(*) FROM runs", ALL_VIEWS),  # what a comment is, is not looked at so closely
         ("SELECT count(*) FROM Runs", {"runs"}),
         ("FROM runs SEMI JOIN dead_letters USING (run_id)", {"runs", "dead_letters"}),
         ("SHOW TABLES", ALL_VIEWS),
         ("FROM information_schema.tables", ALL_VIEWS),
-        ("FROM unknown_credits", {"unknown_credits", "credit_lines", "credit_ledger", "charges", "runs"}),
+        ("FROM unknown_credits", {"unknown_credits", "credit_lines", "charges", "runs"}),
     ],
 )
 def test_only_views_that_a_query_names_are_made_with_what_they_stand_on(
@@ -391,6 +395,29 @@ def test_a_mistyped_query_is_told_of_without_a_look_at_all_files(lake: LakeFiles
         catalog.sql(query)
     with pytest.raises(LakeDamagedError, match="day=2026-11-05"), Lake(lake.folder) as catalog:
         catalog.sql("SELECT count(credits) FROM runs").fetchall()
+
+
+@pytest.mark.parametrize("where", ["CAST(run_id AS INT) > 1", "created_at > 'abc'"])
+def test_a_condition_that_a_value_does_not_fit_is_told_of_in_its_line(lake: LakeFiles, where: str) -> None:
+    land(lake, classify("clr_1", status="FAILED"))
+    with Lake(lake.folder, locked=True) as catalog:
+        line = failures_question(window=Window(), where=where).query.split("\n").index(where) + 1
+        with pytest.raises(UsageError, match=f"the query cannot be answered: Conversion Error(.|\n)*LINE {line}:"):
+            catalog.failures(where=where)
+        assert catalog.failures().fetchall() != []
+
+
+def test_answers_stay_what_they_are_beside_later_ones(lake: LakeFiles) -> None:
+    land(lake, classify("clr_1", usage={"credits": 1.5}))
+    with Lake(lake.folder) as catalog:
+        first = catalog.credits("all")
+        land(lake, classify("clr_2", usage={"credits": 2}))
+        second = catalog.credits("all")
+        assert [row[1] for row in first.fetchall()] == [Decimal("1.5")]
+        assert [row[1] for row in second.fetchall()] == [Decimal("3.5")]
+        assert first.filter("credits > 1").aggregate("sum(credits)").fetchall() == [(Decimal("1.5"),)]
+        # They are no tables of the lake.
+        assert not [name for name, *_ in catalog.sql("SHOW TABLES").fetchall() if name.startswith("answer")]
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"PAR1" + b"\xff" * 200])

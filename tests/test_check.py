@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import raw
+from pipeline.arrow_schemas import RUNS_FILE_SCHEMA
 from pipeline.catalog import Lake
 from pipeline.checks.findings import Finding
 from pipeline.checks.lake import Checked, check_lake
@@ -24,7 +25,6 @@ from pipeline.lake import LakeFiles
 from pipeline.ledger import LedgerFiles
 from pipeline.loads import Load
 from pipeline.sandbox.world import World
-from pipeline.schema import RUNS_FILE_SCHEMA
 from tests.conftest import NOON, classify, land
 
 pytestmark = pytest.mark.long

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_kinds import carried_by_reference
 
+from pipeline.arrow_schemas import RUNS_SCHEMA
 from pipeline.flatten import flatten_run, is_detail_payload
-from pipeline.schema import RUNS_SCHEMA
 from pipeline.values import decimal_value, text_value, time_value
 
 Json = dict[str, Any]

@@ -23,13 +23,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.arrow_schemas import RUNS_FILE_SCHEMA, RUNS_SCHEMA
 from pipeline.catalog import Lake
 from pipeline.flatten import Flattened, flatten_run, flatten_runs, is_detail_payload
 from pipeline.lake import LakeFiles
 from pipeline.loads import Load
 from pipeline.merge import merge_rows
 from pipeline.sandbox.world import World
-from pipeline.schema import RUNS_FILE_SCHEMA, RUNS_SCHEMA
 from pipeline.strict import parse_json
 from tests.conftest import NOON
 from tests.worlds import make_squeezed_world

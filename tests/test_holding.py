@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import holding
+from pipeline.arrow_schemas import RUNS_FILE_SCHEMA
 from pipeline.catalog import Lake
 from pipeline.errors import RunMissingError
 from pipeline.lake import LakeFiles
 from pipeline.loads import Load
-from pipeline.schema import RUNS_FILE_SCHEMA
-from pipeline.sealed import parquet_bytes
+from pipeline.sealed_parquet import parquet_bytes
 from tests.conftest import NOON, classify, land
 from tests.test_landing import FILE, parse_detail, parse_summary, stored
 

@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline import landing, staging
+from pipeline.arrow_schemas import RUNS_FILE_SCHEMA, RUNS_SCHEMA
 from pipeline.catalog import Lake
 from pipeline.errors import LakeDamagedError, RunFailedError, RunMissingError
 from pipeline.lake import LakeFiles, UnlandedLog
 from pipeline.landing import land_logs
 from pipeline.loads import Load
-from pipeline.schema import RUNS_FILE_SCHEMA, RUNS_SCHEMA
 from tests.conftest import NOON, classify, land
 from tests.worlds import make_squeezed_world
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import pipeline.ledger
+import pipeline.ledger_work
 from pipeline.catalog import Lake
 from pipeline.lake import LakeFiles
 from pipeline.ledger import LedgerFiles
@@ -198,7 +199,7 @@ def test_what_lands_while_the_ledger_is_worked_out_is_in_it_at_the_end(
         lambda: land(lake, summary("pr_1", usage(32), created="2026-11-03T00:00:00Z").payload, is_detail=False),
         lambda: land(lake, classify("clr_5", createdAt="2026-11-03T00:00:00Z", usage={"credits": 64})),
     ]
-    write_lines, write_ids = pipeline.ledger._Work.write_lines, pipeline.ledger._Work.write_ids
+    write_lines, write_ids = pipeline.ledger_work._Work.write_lines, pipeline.ledger_work._Work.write_ids
 
     def landing_before(method: Any) -> Any:
         def run(self: Any, *arguments: Any) -> Any:
@@ -208,8 +209,8 @@ def test_what_lands_while_the_ledger_is_worked_out_is_in_it_at_the_end(
 
         return run
 
-    monkeypatch.setattr(pipeline.ledger._Work, "write_lines", landing_before(write_lines))
-    monkeypatch.setattr(pipeline.ledger._Work, "write_ids", landing_before(write_ids))
+    monkeypatch.setattr(pipeline.ledger_work._Work, "write_lines", landing_before(write_lines))
+    monkeypatch.setattr(pipeline.ledger_work._Work, "write_ids", landing_before(write_ids))
     assert LedgerFiles(lake).refresh() >= 2
     assert late == []
     assert is_kept(lake)
@@ -268,6 +269,6 @@ def test_a_lake_that_cannot_be_written_is_read_all_the_same(lake: LakeFiles, mon
 
 def test_batches_of_days_come_to_the_same(lake: LakeFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     land_all(lake, in_order(tuple(range(MOST))), in_one_load=True)
-    monkeypatch.setattr(pipeline.ledger, "_BATCH_BYTES", 1)
+    monkeypatch.setattr(pipeline.ledger_work, "_BATCH_BYTES", 1)
     assert LedgerFiles(lake).refresh() == len(lake.days()) > 5
     assert differing(read_ledger(lake.folder), EXPECTED) == {}

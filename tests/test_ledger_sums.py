@@ -1,6 +1,7 @@
 """Reports that read kept sums say what they say without; sums that are not what was written are not read."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +77,13 @@ def test_sums_are_brought_up_to_date_for_the_days_that_changed(filled: LakeFiles
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that DuckDB was told to look at."""
     names: list[str] = []
-    read_parquet = duckdb.DuckDBPyConnection.read_parquet
+    execute = duckdb.DuckDBPyConnection.execute
 
-    def noting(con: duckdb.DuckDBPyConnection, paths: Any, **options: Any) -> duckdb.DuckDBPyRelation:
-        names.extend(Path(path).name for path in ([paths] if isinstance(paths, str) else paths))
-        return read_parquet(con, paths, **options)
+    def noting(con: duckdb.DuckDBPyConnection, query: str, *values: Any) -> duckdb.DuckDBPyConnection:
+        names.extend(re.findall(r"[^/\\']+\.parquet", query))
+        return execute(con, query, *values)
 
-    monkeypatch.setattr(duckdb.DuckDBPyConnection, "read_parquet", noting)
+    monkeypatch.setattr(duckdb.DuckDBPyConnection, "execute", noting)
     return names
 
 
@@ -95,6 +96,7 @@ def test_a_report_by_day_and_kind_looks_at_no_line_and_one_on_single_lines_does(
         catalog.credits(["day", "kind"])
         catalog.failures(["kind", "reason"])
         catalog.forecast()
+        assert [name for name in opened if name.startswith("credit_sums-")]
         assert not [name for name in opened if name.startswith(("lines-", "ids-"))]
         catalog.credit_ledger().fetchall()
         assert [name for name in opened if name.startswith("lines-")]
@@ -130,6 +132,7 @@ def test_damaged_lines_are_found_when_they_are_asked_for_and_made_anew(filled: L
     with Lake(filled.folder) as catalog:
         assert sorted(map(repr, catalog.credit_ledger().fetchall())) == without
     assert not path.exists()
+    ledger = LedgerFiles(filled)
     assert ledger.current() is None
     assert ledger.refresh() == 1
     with Lake(filled.folder) as catalog:

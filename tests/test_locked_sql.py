@@ -15,7 +15,9 @@ from pipeline import cli
 from pipeline.catalog import Lake
 from pipeline.errors import UsageError
 from pipeline.lake import LakeFiles
-from pipeline.reports.questions import literal
+from pipeline.reports import literal
+from pipeline.reports.credit_questions import credits_question
+from pipeline.reports.questions import Question, Window
 from tests.conftest import classify, land
 
 Capture = pytest.CaptureFixture[str]
@@ -120,6 +122,17 @@ def test_a_query_that_writes_or_changes_anything_is_refused_inside_the_lake_and_
             locked.sql(query.format(folder)).fetchall()
     assert files_below(landed) == before
     assert locked.sql("SELECT run_id FROM runs").fetchall() == [("clr_1",)]
+
+
+def test_a_question_that_holds_text_of_the_users_is_looked_at_as_a_query_is(landed: Path, locked: Lake) -> None:
+    before = files_below(landed)
+    for query in ("WITH x AS (COPY runs TO '{}/out.csv') FROM x", "SELECT 1; COPY runs TO '{}/out.csv'"):
+        with pytest.raises(UsageError, match="a locked lake is asked with one SELECT"):
+            locked.answer(Question(query.format(landed / "lake")))
+    assert files_below(landed) == before
+    window = Window()
+    assert credits_question("all", window=window).is_own
+    assert not credits_question("all", window=window, where="credits > 1").is_own
 
 
 @pytest.mark.parametrize("query", ["WITH x AS (COPY runs TO 'lake/out.csv') FROM x", "FROM read_text('beside.csv')"])

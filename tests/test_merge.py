@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.arrow_schemas import RUNS_FILE_SCHEMA
 from pipeline.merge import day_of, merge_rows, same_content
-from pipeline.schema import RUNS_FILE_SCHEMA
 
 Row = dict[str, Any]
 

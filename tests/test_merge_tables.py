@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.arrow_schemas import RUNS_FILE_SCHEMA
 from pipeline.merge import merge_rows, same_content
 from pipeline.merge_tables import is_same_content, is_same_row, merge_runs, merge_tables
-from pipeline.schema import RUNS_FILE_SCHEMA, SOURCES
+from pipeline.schema import SOURCES
 from tests.test_merge import Row, at, payload_row, payload_rows, some_rows
 
 

@@ -10,12 +10,12 @@ import duckdb
 import pyarrow as pa
 import pytest
 
+from pipeline.arrow_schemas import LOADS_SCHEMA
 from pipeline.catalog import Lake
 from pipeline.errors import LakeDamagedError, RunFailedError, RunMissingError, UsageError
 from pipeline.lake import LakeFiles
 from pipeline.loads import Load
 from pipeline.rebuild import Rebuilt, rebuild_lake
-from pipeline.schema import LOADS_SCHEMA
 from tests.conftest import NOON, classify, land
 
 Payload = dict[str, Any]

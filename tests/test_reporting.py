@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import cli
+from pipeline import cli, credit_summary
 from pipeline.lake import LakeFiles
 from tests.conftest import classify, land
 
@@ -109,6 +109,17 @@ def test_the_sql_of_a_report_is_answered_by_pipeline_sql(called: Called) -> None
         assert "$since" not in query
         assert called("sql", query, "--format", "json") == (0, asked, "")
         assert asked != "[]\n"
+
+
+def test_how_fresh_the_data_is_is_only_asked_where_it_is_shown(called: Called, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(credit_summary, "freshness", lambda _lake: asked.append("") or "it is fresh")
+    for report in ("credits", "failures", "latency"):
+        for format in ("json", "csv"):
+            assert called("report", report, "--format", format)[0] == 0
+        assert not asked
+        assert "it is fresh" in called("report", report, "--format", "html")[1]
+        asked.clear()
 
 
 @pytest.mark.parametrize("format", ["csv", "json", "markdown", "html"])

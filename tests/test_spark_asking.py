@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import raw
+from pipeline.arrow_schemas import RUNS_SCHEMA
 from pipeline.catalog import Lake
 from pipeline.errors import ApiError, UsageError
 from pipeline.ids import FoundId
@@ -17,7 +18,7 @@ from pipeline.parts import part_path
 from pipeline.replay import load_files
 from pipeline.sandbox.server import SandboxServer
 from pipeline.sandbox.world import World
-from pipeline.schema import RUN_COLUMNS, RUNS_SCHEMA
+from pipeline.schema import RUN_COLUMNS
 from tests.conftest import NOON
 
 pytest.importorskip("pyspark", reason="the extra `spark` is not installed")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import sealed
+from pipeline import sealed, sealed_parquet
 from pipeline.lake import LakeFiles
 from pipeline.ledger import SUMS, LedgerFiles
 
@@ -64,9 +64,9 @@ def read_state(lake: LakeFiles, path: Path, schema: pa.Schema, *, is_current: bo
     changed = sealed.CHANGED if is_whole is False else None
     try:
         with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
-            table, version = file.read(), sealed.schema_version(file.metadata)
+            table, version = file.read(), sealed_parquet.schema_version(file.metadata)
         table.validate(full=True)
-    except sealed.UNREADABLE as error:
+    except sealed_parquet.UNREADABLE as error:
         return FileState(path, name, damage=changed or f"cannot be read ({sealed.one_line(error)})", is_readable=False)
     is_older = is_whole is None and not is_current and version < sealed.SEALED_SINCE
     clashes = _clashes(table.schema, schema)
@@ -98,8 +98,8 @@ def _is_older(content: bytes) -> bool:
     """Tell whether a file without a checksum is of a version that wrote none."""
     try:
         with pq.ParquetFile(pa.BufferReader(content)) as file:
-            return sealed.schema_version(file.metadata) < sealed.SEALED_SINCE
-    except sealed.UNREADABLE:
+            return sealed_parquet.schema_version(file.metadata) < sealed.SEALED_SINCE
+    except sealed_parquet.UNREADABLE:
         return False
 
 

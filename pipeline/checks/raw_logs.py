@@ -15,10 +15,10 @@ import pyarrow as pa
 import zstandard
 
 from pipeline import raw, sealed
+from pipeline.arrow_schemas import TIME
 from pipeline.at_work import is_running
 from pipeline.flatten import flatten_run
 from pipeline.lake import LakeFiles
-from pipeline.schema import TIME
 from pipeline.values import time_value
 
 _HEAD = re.compile(rb'\{"record": "run", "run_id": ("(?:[^"\\]|\\.)*"), "fetched_at": "([^"\\]*)"')

@@ -13,7 +13,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import durable, holding, sealed
+from pipeline import durable, holding, sealed_parquet
+from pipeline.arrow_schemas import RUNS_FILE_SCHEMA
 from pipeline.checks import raw_logs
 from pipeline.checks.lake import GONE, Checked, check_lake
 from pipeline.checks.raw_logs import LogState
@@ -29,7 +30,6 @@ from pipeline.ledger import LedgerFiles
 from pipeline.loads import recover
 from pipeline.merge import day_of, merge_rows
 from pipeline.rebuild import rebuild_lake
-from pipeline.schema import RUNS_FILE_SCHEMA
 
 Tell = Callable[[str], None]
 
@@ -96,9 +96,9 @@ def _rewrite(lake: LakeFiles, checked: Checked, tell: Tell) -> None:
     schemas = dict(lake.parquet_files())
     for state in checked.files:
         if state.is_readable and (state.damage or state.not_whole):
-            table = sealed.read_table(state.path, schemas[state.path], is_trusted=True)
+            table = sealed_parquet.read_table(state.path, schemas[state.path], is_trusted=True)
             head = holding.head_bytes(table["run_id"]) if schemas[state.path] is RUNS_FILE_SCHEMA else b""
-            durable.write_file(state.path, sealed.parquet_bytes(table, head=head))
+            durable.write_file(state.path, sealed_parquet.parquet_bytes(table, head=head))
             tell(f"{state.name} is written again from its rows")
     for log in checked.logs:
         if raw_logs.HARMLESS in log.damage:

@@ -12,11 +12,12 @@ import duckdb
 import pyarrow as pa
 from duckdb import ColumnExpression, ConstantExpression, SQLExpression
 
+from pipeline.arrow_schemas import DEAD_LETTERS_SCHEMA, LOADS_SCHEMA, RUNS_FILE_SCHEMA
 from pipeline.checks.findings import FIRST_FEW, Finding, State
 from pipeline.checks.parquet_files import FileState
 from pipeline.kinds import KINDS
 from pipeline.reports import read_sql
-from pipeline.schema import DEAD_LETTERS_SCHEMA, LOADS_SCHEMA, RUN_COLUMNS, RUNS_FILE_SCHEMA
+from pipeline.schema import RUN_COLUMNS
 
 STALE_AFTER_DAYS = 7
 ROWS_IN_MEMORY = 500_000

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, TextIO
-
-import pyarrow as pa
 
 from pipeline import credit_summary, failure_summary
 from pipeline.answers import CHANGED_DAYS, COMPARED_DAYS
@@ -19,18 +18,15 @@ from pipeline.reports.failure_questions import changes_question, messages_questi
 from pipeline.reports.failure_questions import failures_question as of_failures
 from pipeline.reports.failure_questions import latency_question as of_latency
 from pipeline.reports.questions import Question, Window
+from pipeline.rows import fetch_dicts
 
 if TYPE_CHECKING:
+    import duckdb
+
     from pipeline.catalog import Lake
 
 _FOR_READING = ("html", "markdown")
 _RATE_NOTE = "The rate is failed ÷ (processed + failed), with its 95 % Wilson interval."
-_AMOUNT = pa.decimal128(38, 9)
-_FORECAST = pa.schema(
-    [("month", pa.date32()), ("last_day", pa.date32())]
-    + [(name, _AMOUNT) for name in ("so_far", "expected", "low", "high")]
-    + [("weeks", pa.int64())]
-)
 
 
 def _by(arguments: argparse.Namespace, usual: tuple[str, ...] | None = None) -> tuple[str, ...]:
@@ -73,12 +69,12 @@ def write_credits(lake: Lake, arguments: argparse.Namespace, stream: TextIO) -> 
         if forecast is not None:
             stream.write(f"{credit_summary.forecast_line(forecast)}\n")
     elif arguments.show == "unknown":
-        write_relation(lake.answer(question), format="table", stream=stream)
+        write_relation(lake.answer(question), format="table", stream=stream, is_small=True)
     else:
         relation = lake.answer(question)
         credit_summary.write_ranking(relation, stream)
         wasted = arguments.show == "wasted"
-        notes = credit_summary.wasted_notes(relation.to_arrow_table().to_pylist()) if wasted else []
+        notes = credit_summary.wasted_notes(fetch_dicts(relation)) if wasted else []
         write_notes([*notes, credit_summary.freshness(lake)], stream)
 
 
@@ -88,13 +84,28 @@ def _window(lake: Lake, arguments: argparse.Namespace) -> Window:
 
 def _write_rows(lake: Lake, question: Question, arguments: argparse.Namespace, stream: TextIO) -> None:
     relation = lake.answer(question)
-    notes = [credit_summary.freshness(lake)]
-    if arguments.show == "totals" and arguments.format in _FOR_READING:
-        rows = relation.to_arrow_table().to_pylist()
-        notes = credit_summary.credit_notes(lake, rows, _window(lake, arguments), arguments.where) if rows else notes
+
+    def notes() -> list[str]:
+        rows = fetch_dicts(relation) if arguments.show == "totals" else []
+        if not rows:
+            return [credit_summary.freshness(lake)]
+        return credit_summary.credit_notes(lake, rows, _window(lake, arguments), arguments.where)
+
     title = {"totals": "Credits", "runs": "Costliest runs", "files": "Costliest files", "wasted": "Wasted credits"}
-    page = Page(title.get(arguments.show, "Runs with unknown credits"), notes)
-    write_relation(relation, format=arguments.format, stream=stream, page=page)
+    _write(relation, arguments, stream, title=title.get(arguments.show, "Runs with unknown credits"), notes=notes)
+
+
+def _write(
+    relation: duckdb.DuckDBPyRelation,
+    arguments: argparse.Namespace,
+    stream: TextIO,
+    *,
+    title: str,
+    notes: Callable[[], list[str]],
+) -> None:
+    """Write an answer, with the sentences below it where the format is one to be read."""
+    page = Page(title, notes() if arguments.format in _FOR_READING else ())
+    write_relation(relation, format=arguments.format, stream=stream, page=page, is_small=True)
 
 
 def _write_forecast(lake: Lake, arguments: argparse.Namespace, stream: TextIO) -> None:
@@ -102,11 +113,19 @@ def _write_forecast(lake: Lake, arguments: argparse.Namespace, stream: TextIO) -
     if arguments.format == "table":
         stream.write("no runs yet\n" if forecast is None else f"{credit_summary.forecast_line(forecast)}\n")
         return
+    import pyarrow as pa
+
+    amount = pa.decimal128(38, 9)
+    schema = pa.schema(
+        [("month", pa.date32()), ("last_day", pa.date32())]
+        + [(name, amount) for name in ("so_far", "expected", "low", "high")]
+        + [("weeks", pa.int64())]
+    )
     rows = [] if forecast is None else [asdict(forecast)]
-    relation = lake.con.from_arrow(pa.Table.from_pylist(rows, schema=_FORECAST))
+    relation = lake.from_arrow(pa.Table.from_pylist(rows, schema=schema))
     told = [] if forecast is None else [credit_summary.forecast_line(forecast)]
-    page = Page("Forecast of the month's credits", [*told, credit_summary.freshness(lake)])
-    write_relation(relation, format=arguments.format, stream=stream, page=page)
+    title = "Forecast of the month's credits"
+    _write(relation, arguments, stream, title=title, notes=lambda: [*told, credit_summary.freshness(lake)])
 
 
 # Failures
@@ -142,9 +161,8 @@ def write_failures(lake: Lake, arguments: argparse.Namespace, stream: TextIO) ->
             "messages": "Messages of failed runs",
             "trend": "Failures by week",
         }
-        notes = [_RATE_NOTE, credit_summary.freshness(lake)]
-        page = Page(titles.get(arguments.show, "Failures"), notes)
-        write_relation(relation, format=arguments.format, stream=stream, page=page)
+        title = titles.get(arguments.show, "Failures")
+        _write(relation, arguments, stream, title=title, notes=lambda: [_RATE_NOTE, credit_summary.freshness(lake)])
         return
     parts = {
         "rates": ("", _write_rates),
@@ -202,6 +220,8 @@ def write_latency(lake: Lake, arguments: argparse.Namespace, stream: TextIO) -> 
         stream.write(f"{credit_summary.freshness(lake)}\n")
         return
     relation = lake.answer(question)
-    notes = [*failure_summary.latency_notes(relation.to_arrow_table().to_pylist()), credit_summary.freshness(lake)]
-    page = Page("Seconds from created to finished", notes)
-    write_relation(relation, format=arguments.format, stream=stream, page=page)
+
+    def notes() -> list[str]:
+        return [*failure_summary.latency_notes(fetch_dicts(relation)), credit_summary.freshness(lake)]
+
+    _write(relation, arguments, stream, title="Seconds from created to finished", notes=notes)

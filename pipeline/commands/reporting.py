@@ -9,6 +9,7 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
 from pipeline.commands.options import Commands, add_command, add_format, add_lake, warn
+from pipeline.rows import fetch_dicts
 
 if TYPE_CHECKING:
     from pipeline.catalog import Lake
@@ -231,7 +232,7 @@ def _check_rate(lake: Lake, arguments: argparse.Namespace) -> int:
     from pipeline.layout import interval, percent
 
     asked = {"since": arguments.since, "until": arguments.until, "where": arguments.where}
-    rows = lake.failures("all", **asked).to_arrow_table().to_pylist()
+    rows = fetch_dicts(lake.failures("all", **asked))
     if not rows or rows[0]["rate"] is None:
         warn("no run has ended here, so there is no failure rate")
         return 0

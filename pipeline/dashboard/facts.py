@@ -14,10 +14,9 @@ from pipeline.reports.credit_questions import daily_question, unknown_question
 from pipeline.reports.forecast import Forecast, forecast_month
 from pipeline.reports.questions import Window, ask_runs
 from pipeline.reports.rates import Rates, read_rates
+from pipeline.rows import fetch_dicts
 
 if TYPE_CHECKING:
-    import duckdb
-
     from pipeline.catalog import Lake
 
 Row = dict[str, Any]
@@ -75,12 +74,12 @@ def gather_facts(
     window = lake.window(since, until)
     lake.hold()
     asked: dict[str, Any] = {"since": window.since, "until": window.until}
-    (span,) = _rows(lake.answer(ask_runs("span", None, window=window)))
+    (span,) = fetch_dicts(lake.answer(ask_runs("span", None, window=window)))
     grain = _grain(span)
     last_day, is_whole = _last_day(lake, window)
     daily = {day: credits for day, credits in lake.answer(daily_question()).fetchall() if day and credits}
     recent_window, changes_window = _recent_windows(window, last_day)
-    recent = _rows(lake.failures("all", since=recent_window.since, until=recent_window.until))
+    recent = fetch_dicts(lake.failures("all", since=recent_window.since, until=recent_window.until))
     return Facts(
         window=window,
         span=span,
@@ -88,24 +87,24 @@ def gather_facts(
         last_day=last_day,
         data_as_of=lake.data_as_of(),
         rates=None if rate is None else read_rates(rate),
-        credits=_rows(lake.credits((grain, "kind", "product"), rate=rate, **asked)),
-        failures=_rows(lake.failures((grain, "kind", "reason"), **asked)),
+        credits=fetch_dicts(lake.credits((grain, "kind", "product"), rate=rate, **asked)),
+        failures=fetch_dicts(lake.failures((grain, "kind", "reason"), **asked)),
         daily=daily,
         forecast=_forecast(daily, last_day, is_whole),
         recent=recent[0] if recent else None,
         recent_window=recent_window,
         changes=_changes(lake, changes_window),
         changes_window=changes_window,
-        latency_by_kind=_rows(lake.latency("kind", **asked)),
-        latency_by_processor=_slowest_first(_rows(lake.latency(("kind", "processor"), **asked))),
-        slowest_runs=_rows(lake.answer(ask_runs("slowest_runs", None, window=window, params={"most": MOST}))),
-        credits_by_processor=_costliest_first(_rows(lake.credits(("processor",), rate=rate, **asked))),
-        credits_by_basis=_rows(lake.credits("basis", **asked)),
-        costliest_runs=_rows(lake.costliest_runs(MOST, **asked)),
-        costliest_files=_rows(lake.costliest_files(MOST, **asked)),
-        wasted=_rows(lake.wasted_credits(("kind",), **asked)),
-        unknown=_rows(lake.answer(unknown_question(("kind",), window=window))),
-        dead_letters=_rows(lake.sql(read_sql("dead_letter_reasons"))),
+        latency_by_kind=fetch_dicts(lake.latency("kind", **asked)),
+        latency_by_processor=_slowest_first(fetch_dicts(lake.latency(("kind", "processor"), **asked))),
+        slowest_runs=fetch_dicts(lake.answer(ask_runs("slowest_runs", None, window=window, params={"most": MOST}))),
+        credits_by_processor=_costliest_first(fetch_dicts(lake.credits(("processor",), rate=rate, **asked))),
+        credits_by_basis=fetch_dicts(lake.credits("basis", **asked)),
+        costliest_runs=fetch_dicts(lake.costliest_runs(MOST, **asked)),
+        costliest_files=fetch_dicts(lake.costliest_files(MOST, **asked)),
+        wasted=fetch_dicts(lake.wasted_credits(("kind",), **asked)),
+        unknown=fetch_dicts(lake.answer(unknown_question(("kind",), window=window))),
+        dead_letters=fetch_dicts(lake.sql(read_sql("dead_letter_reasons"))),
     )
 
 
@@ -114,11 +113,6 @@ def usd_at(rates: Rates, day: date) -> Decimal | None:
     return next(
         (usd for since, usd in zip(reversed(rates.since), reversed(rates.usd), strict=True) if since <= day), None
     )
-
-
-def _rows(relation: duckdb.DuckDBPyRelation) -> list[Row]:
-    rows: list[Row] = relation.to_arrow_table().to_pylist()
-    return rows
 
 
 def _grain(span: Row) -> str:

@@ -13,11 +13,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 from pipeline.errors import UsageError
-from pipeline.reports import read_sql
+from pipeline.reports import literal, read_sql
 from pipeline.reports.conditions import check_condition
 from pipeline.reports.dimensions import OF_CREDITS, OF_RUNS, Dimensions, choose
 
@@ -55,10 +54,11 @@ _COMMENTS = re.compile(r"\A((?:--[^\n]*\n)*)")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A query with `$name` parameters and their values."""
+    """A query with `$name` parameters and their values. Where `is_own`, no text of the user's stands in it."""
 
     query: str
     params: dict[str, Any] = field(default_factory=dict)
+    is_own: bool = False
 
     def as_sql(self) -> str:
         """Return the query with the values written into it, to be taken further by hand: `pipeline sql -` reads it."""
@@ -154,7 +154,7 @@ def _ask(
     query = f"{comments}WITH {text},\n{body[5:]}" if body.startswith("WITH ") else f"{comments}WITH {text}\n{body}"
     bound = {**params, **dimensions.params}
     used = {found["name"] for found in _TOKENS.finditer(query)}
-    return Question(query, {key: value for key, value in bound.items() if key in used})
+    return Question(query, {key: value for key, value in bound.items() if key in used}, is_own=not where)
 
 
 def _within(column: str, bound_as: str, params: Mapping[str, Any]) -> list[str]:
@@ -170,20 +170,3 @@ def _split_comments(text: str) -> tuple[str, str]:
     found = _COMMENTS.match(text)
     end = found.end() if found else 0
     return text[:end], text[end:]
-
-
-def literal(value: Any) -> str:
-    """Return a value as SQL writes it."""
-    if value is None:
-        return "NULL"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, datetime):
-        return f"TIMESTAMPTZ '{value.isoformat()}'"
-    if isinstance(value, date):
-        return f"DATE '{value.isoformat()}'"
-    if isinstance(value, int | float | Decimal):
-        return str(value)
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(literal, value))}]"
-    return "'" + str(value).replace("'", "''") + "'"

@@ -22,6 +22,7 @@ import pyarrow as pa
 from pyspark import TaskContext
 
 from pipeline import raw
+from pipeline.arrow_schemas import DEAD_LETTERS_SCHEMA, RUNS_SCHEMA
 from pipeline.erased import Erased, read_erased
 from pipeline.errors import ApiError, RunError, RunFailedError, UsageError
 from pipeline.fetch import FetchOptions, Plan, fetch_in_thread, plan_fetch
@@ -33,7 +34,6 @@ from pipeline.lake import LakeFiles
 from pipeline.loads import LoadResult
 from pipeline.parts import part_path
 from pipeline.progress import Silent
-from pipeline.schema import DEAD_LETTERS_SCHEMA, RUNS_SCHEMA
 from pipeline.spark.settings import SparkOptions
 from pipeline.spark.sharing import SHARE
 from pipeline.values import time_value

@@ -13,8 +13,8 @@ import pyarrow as pa
 import sqlglot
 from sqlglot import exp
 
+from pipeline.arrow_schemas import RUNS_SCHEMA
 from pipeline.errors import UsageError
-from pipeline.schema import RUNS_SCHEMA
 
 _DIMENSION = "by_"
 _SPARK_PRECISION = 38

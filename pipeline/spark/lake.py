@@ -19,11 +19,12 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.functions import array, col, lit, regexp_extract
 
 from pipeline.answers import Reports, documented_reasons
+from pipeline.arrow_schemas import DEAD_LETTERS_SCHEMA, LOADS_SCHEMA, RUNS_FILE_SCHEMA
 from pipeline.errors import LakeError, UsageError
 from pipeline.opening import existing_lake
 from pipeline.reports import read_sql
 from pipeline.reports.questions import Question
-from pipeline.schema import DAY, DEAD_LETTERS_SCHEMA, LOADS_SCHEMA, RUN_COLUMNS, RUNS_FILE_SCHEMA, STORED_DAY
+from pipeline.schema import DAY, RUN_COLUMNS, STORED_DAY
 from pipeline.spark.dialect import spark_sql
 from pipeline.spark.reading import spark_schema
 from pipeline.spark.sharing import refuse_unseen, whole_place

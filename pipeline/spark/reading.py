@@ -20,9 +20,9 @@ from pyspark.sql.pandas.types import from_arrow_type
 from pyspark.sql.types import StructField, StructType
 
 from pipeline import raw
+from pipeline.arrow_schemas import RUNS_SCHEMA
 from pipeline.errors import UsageError
 from pipeline.ids import FoundId, iter_ids
-from pipeline.schema import RUNS_SCHEMA
 from pipeline.spark.asking import ROWS_SCHEMA, iter_batches
 from pipeline.spark.settings import SparkOptions, as_flag, read_options
 

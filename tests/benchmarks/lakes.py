@@ -22,8 +22,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.arrow_schemas import CHARGE, CREDITS, RUNS_FILE_SCHEMA
 from pipeline.lake import LakeFiles
-from pipeline.schema import CHARGE, CREDITS, RUNS_FILE_SCHEMA
 from tests.benchmarks.measuring import say
 
 DAYS = 365
