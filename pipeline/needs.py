@@ -46,8 +46,34 @@ class Needs:
         return [*self.details, *self.found, *self.unfinished]
 
 
+class Database:
+    """A lake to put these questions to; the database is made with the first one that is not answered without.
+
+    Not a `catalog.Lake`, whose views of credits take longer to make than these questions take to answer.
+    """
+
+    def __init__(self, files: LakeFiles) -> None:
+        self.files = files
+        self._con: duckdb.DuckDBPyConnection | None = None
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._con is not None:
+            self._con.close()
+
+    @property
+    def con(self) -> duckdb.DuckDBPyConnection:
+        """The database; to make one takes longer than a question."""
+        if self._con is None:
+            self._con = duckdb.connect()
+            self._con.execute("SET TimeZone = 'UTC'")
+        return self._con
+
+
 def find_needs(
-    files: LakeFiles,
+    database: Database,
     workspace_id: str | None,
     *,
     level: Level,
@@ -57,9 +83,9 @@ def find_needs(
 ) -> Needs:
     """Return what a workspace's runs lack, among those that landed since `searched_at` (null: among all)."""
     # What did not come lately may stand in any file.
-    is_settled = all(reason == "NOT_FOUND" for reason in files.read_dead_letters()["reason"].to_pylist())
+    is_settled = all(reason == "NOT_FOUND" for reason in database.files.read_dead_letters()["reason"].to_pylist())
     rows = _ask(
-        files,
+        database,
         "sync_needs",
         kinds,
         searched_at if is_settled else None,
@@ -80,7 +106,7 @@ def _is_unlisted(run_id: str) -> bool:
 
 
 def find_unfinished(
-    files: LakeFiles,
+    database: Database,
     workspace_id: str | None,
     *,
     kinds: Collection[Kind],
@@ -91,7 +117,7 @@ def find_unfinished(
     since = None if created_since is None else created_since.astimezone(UTC).isoformat()
     # A run created since then landed since then.
     rows = _ask(
-        files,
+        database,
         "sync_unfinished",
         kinds,
         created_since,
@@ -103,24 +129,22 @@ def find_unfinished(
 
 
 def _ask(
-    files: LakeFiles, name: str, kinds: Collection[Kind], changed_since: datetime | None, **params: object
+    database: Database, name: str, kinds: Collection[Kind], changed_since: datetime | None, **params: object
 ) -> list[tuple[str, ...]]:
     """Ask a query about the kinds that may be read by ID, with the view `changed` of the days that changed since."""
+    files = database.files
     days = files.days() if changed_since is None else files.days_changed_since(changed_since - _SLACK)
     readable = [kind.object for kind in kinds if not kind.reading_can_destroy]
     if not days or not readable:
         return []
     paths = [str(files.day_path(day)) for day in days]
     params |= {"kinds": readable, "finished": sorted(FINISHED)}
-    # Not a `Lake`, whose views of credits take longer to make than these questions take to answer.
-    with duckdb.connect() as con:
-        con.execute("SET TimeZone = 'UTC'")
 
-        def ask() -> list[tuple[str, ...]]:
-            _create_views(con, files, paths)
-            return con.sql(read_sql(name), params=params).fetchall()
+    def ask() -> list[tuple[str, ...]]:
+        _create_views(database.con, files, paths)
+        return database.con.execute(read_sql(name), params).fetchall()
 
-        return files.ask(ask, may_wait=False)
+    return files.ask(ask, may_wait=False)
 
 
 def _create_views(con: duckdb.DuckDBPyConnection, files: LakeFiles, changed: list[str]) -> None:

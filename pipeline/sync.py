@@ -33,7 +33,7 @@ from pipeline.kinds import KINDS, Kind
 from pipeline.known import Known
 from pipeline.lake import LakeFiles
 from pipeline.loads import MOST_ROWS, Load, recover
-from pipeline.needs import YOUNG, Level, Needs, find_needs, find_unfinished
+from pipeline.needs import YOUNG, Database, Level, Needs, find_needs, find_unfinished
 from pipeline.progress import Progress, Silent, Standing
 from pipeline.session import AskingOptions, Session, Settle, run_in_thread
 from pipeline.sync_outcome import KindOutcome, WorkspaceOutcome, count_inferred
@@ -148,16 +148,19 @@ def _needs(
     searched_at = None if options.full else getattr(files.read_details(tell=tell), options.details)
     if searched_at is not None and searched_at > now:
         searched_at = None  # the clock has gone back: the times of files do not tell what came since
-    needs = find_needs(lake, workspace_id, level=options.details, kinds=options.kinds, searched_at=searched_at, now=now)
     due = [kind for kind, state in states.items() if options.full or _is_due(state, now)]
     unsure = [kind for kind in states if not kind.sortable or kind in removed]
-    unfinished = {
-        run_id
-        for kinds, created_since in ((due, None), (unsure, now - YOUNG))
-        for run_id in find_unfinished(
-            lake, workspace_id, kinds=kinds, created_since=created_since, heard_before=heard_before
+    with Database(lake) as database:
+        needs = find_needs(
+            database, workspace_id, level=options.details, kinds=options.kinds, searched_at=searched_at, now=now
         )
-    }
+        unfinished = {
+            run_id
+            for kinds, created_since in ((due, None), (unsure, now - YOUNG))
+            for run_id in find_unfinished(
+                database, workspace_id, kinds=kinds, created_since=created_since, heard_before=heard_before
+            )
+        }
     return replace(needs, unfinished=tuple(sorted(unfinished - {*needs.details, *needs.found})))
 
 

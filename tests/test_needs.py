@@ -15,7 +15,7 @@ from pipeline.errors import RunError, RunFailedError, RunMissingError
 from pipeline.kinds import BY_OBJECT, KINDS, Kind
 from pipeline.lake import LakeFiles
 from pipeline.loads import Load
-from pipeline.needs import LEVELS, YOUNG, Level, Needs, find_needs, find_unfinished
+from pipeline.needs import LEVELS, YOUNG, Database, Level, Needs, find_needs, find_unfinished
 from tests.conftest import NOON
 from tests.conftest import land as land_payloads
 
@@ -69,7 +69,13 @@ def land(
 
 def needs(lake: LakeFiles, level: Level = "credits", *, workspace_id: str | None = None, **options: Any) -> Needs:
     options = {"kinds": KINDS, "searched_at": None, "now": NOON + timedelta(hours=1), **options}
-    return find_needs(lake, workspace_id, level=level, **options)
+    with Database(lake) as database:
+        return find_needs(database, workspace_id, level=level, **options)
+
+
+def find(lake: LakeFiles, workspace_id: str | None, **options: Any) -> tuple[str, ...]:
+    with Database(lake) as database:
+        return find_unfinished(database, workspace_id, **options)
 
 
 # --- details ----------------------------------------------------------------------------------------------------------
@@ -158,7 +164,7 @@ def test_the_parse_runs_row_counts_even_when_it_is_gone(lake: LakeFiles) -> None
 def test_a_verify_run_is_never_asked_for(lake: LakeFiles, level: Level) -> None:
     land(lake, run("vr_1", credits=1, total=3), run("vr_2"), run("vr_3", status="PROCESSING"))
     assert needs(lake, level) == Needs()
-    assert find_unfinished(lake, None, kinds=KINDS, created_since=None, heard_before=LATER) == ()
+    assert find(lake, None, kinds=KINDS, created_since=None, heard_before=LATER) == ()
 
 
 def test_only_the_kinds_asked_for_are_looked_at(lake: LakeFiles) -> None:
@@ -168,7 +174,7 @@ def test_only_the_kinds_asked_for_are_looked_at(lake: LakeFiles) -> None:
     assert needs(lake, kinds=[edit]) == Needs(details=("edr_1",))
     assert needs(lake, kinds=[form]) == Needs(found=("sgr_1",))
     assert needs(lake, kinds=[workflow, edit]) == Needs(details=("edr_1", "workflow_run_1"))
-    assert find_unfinished(lake, None, kinds=[edit], created_since=None, heard_before=LATER) == ()
+    assert find(lake, None, kinds=[edit], created_since=None, heard_before=LATER) == ()
 
 
 def test_workspaces_are_kept_apart(lake: LakeFiles) -> None:
@@ -178,7 +184,7 @@ def test_workspaces_are_kept_apart(lake: LakeFiles) -> None:
         land(lake, detail(f"edr_{number}", breakdown=[form]), is_detail=True, workspace_id=workspace_id)
     assert needs(lake, workspace_id="ws_a") == Needs(("workflow_run_2",), ("sgr_2",))
     assert needs(lake) == Needs(("workflow_run_1",), ("sgr_1",))
-    assert find_unfinished(lake, "ws_b", kinds=KINDS, created_since=None, heard_before=LATER) == ("pr_3",)
+    assert find(lake, "ws_b", kinds=KINDS, created_since=None, heard_before=LATER) == ("pr_3",)
 
 
 # --- what the API refused ---------------------------------------------------------------------------------------------
@@ -197,7 +203,7 @@ def test_a_run_that_is_gone_is_not_asked_for_again(lake: LakeFiles) -> None:
     land(lake, failures=(missing("workflow_run_1"), missing("pr_1")), failed_at=NOON + timedelta(minutes=1))
     for level in ("credits", "all"):
         assert needs(lake, level, now=NOON + timedelta(days=400)).details == ("workflow_run_2",)
-    assert find_unfinished(lake, None, kinds=KINDS, created_since=None, heard_before=LATER) == ()
+    assert find(lake, None, kinds=KINDS, created_since=None, heard_before=LATER) == ()
 
 
 def test_a_form_detection_that_the_lake_never_had_and_that_is_gone_is_not_asked_for_again(lake: LakeFiles) -> None:
@@ -313,11 +319,11 @@ def test_a_lake_of_the_first_schema_can_be_asked(tmp_path: Path, level: Level) -
     shutil.copytree(OLD_LAKE, tmp_path / "lake")
     lake = LakeFiles(tmp_path / "lake")
     before = needs(lake, level)
-    unfinished = find_unfinished(lake, None, kinds=KINDS, created_since=None, heard_before=LATER)
+    unfinished = find(lake, None, kinds=KINDS, created_since=None, heard_before=LATER)
     with lake.writing():
         pass  # brings it up to date
     assert needs(lake, level) == before
-    assert find_unfinished(lake, None, kinds=KINDS, created_since=None, heard_before=LATER) == unfinished
+    assert find(lake, None, kinds=KINDS, created_since=None, heard_before=LATER) == unfinished
 
 
 # --- unfinished runs --------------------------------------------------------------------------------------------------
@@ -328,17 +334,17 @@ PARSE = [BY_OBJECT["parse_run"]]
 def test_unfinished_is_what_has_no_final_status(lake: LakeFiles) -> None:
     statuses = ("PROCESSED", "FAILED", "CANCELLED", "REJECTED", "PENDING", "PROCESSING", "NEEDS_REVIEW", "ODD", None)
     land(lake, *(run(f"pr_{each}", status=each) for each in statuses))
-    assert find_unfinished(lake, None, kinds=PARSE, created_since=None, heard_before=LATER) == (
+    assert find(lake, None, kinds=PARSE, created_since=None, heard_before=LATER) == (
         "pr_NEEDS_REVIEW", "pr_None", "pr_ODD", "pr_PENDING", "pr_PROCESSING",
     )  # fmt: skip
-    assert find_unfinished(lake, None, kinds=[], created_since=None, heard_before=LATER) == ()
+    assert find(lake, None, kinds=[], created_since=None, heard_before=LATER) == ()
 
 
 def test_what_was_heard_of_meanwhile_is_not_unfinished_business(lake: LakeFiles) -> None:
     run = {"object": "parse_run", "id": "pr_1", "status": "PROCESSING", "createdAt": "2026-11-03T11:00:00Z"}
     land_payloads(lake, run, is_detail=False)
     for heard_before, expected in ((NOON, ()), (NOON + timedelta(seconds=1), ("pr_1",))):
-        assert find_unfinished(lake, None, kinds=KINDS, created_since=None, heard_before=heard_before) == expected
+        assert find(lake, None, kinds=KINDS, created_since=None, heard_before=heard_before) == expected
 
 
 def test_of_the_young_ones_the_time_of_creation_counts_or_what_comes_nearest(lake: LakeFiles) -> None:
@@ -361,7 +367,7 @@ def test_of_the_young_ones_the_time_of_creation_counts_or_what_comes_nearest(lak
     )
     assert timedelta(days=1) == YOUNG
     kinds: list[Kind] = list(KINDS)
-    assert find_unfinished(lake, None, kinds=kinds, created_since=NOON - timedelta(days=1), heard_before=LATER) == (
+    assert find(lake, None, kinds=kinds, created_since=NOON - timedelta(days=1), heard_before=LATER) == (
         "pr_young", "sgr_fetched", "sgr_young", "workflow_run_young",
     )  # fmt: skip
-    assert find_unfinished(lake, None, kinds=kinds, created_since=NOON, heard_before=LATER) == ("sgr_fetched",)
+    assert find(lake, None, kinds=kinds, created_since=NOON, heard_before=LATER) == ("sgr_fetched",)
