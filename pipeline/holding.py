@@ -85,6 +85,10 @@ class Wanted:
         self._packed.frombytes(_packed(hash_ids(run_ids), np.array(places, np.uint64)).tobytes())
         self._is_sorted = False
 
+    def clear(self) -> None:
+        """Look for no runs any more."""
+        self._packed, self._places = array("Q"), {}
+
     def iter_days(self, paths: Iterable[tuple[str, Path]]) -> Iterator[str]:
         """Yield those of the days (with their files) that may hold one of the runs and where it is not expected."""
         hashes = _hashes(self._sorted())

@@ -40,7 +40,8 @@ _MERGE_ROWS = 2_000
 _WRITERS = 2
 """Most of writing is waiting for the disk, and work that other threads need not wait for. A load that lands in parts
 has one alone: it lands while it asks, where memory counts more than how soon a landing is done."""
-_SMALL_DAY_BYTES = 32 << 20
+_LARGE_DAY_BYTES, _LARGE_IN_PARTS_BYTES = 32 << 20, 4 << 20
+"""From this size on a day is written while no other is in memory; the second is for a load that lands in parts."""
 _DUCKDB = {"memory_limit": "128MB", "threads": "1"}
 """What DuckDB may take before it goes to the disk: less than 64 MB a thread is too little for ten million IDs."""
 
@@ -113,6 +114,8 @@ class _Rewriting:
     def __init__(self, lake: LakeFiles, staging: Staging, *, replace: bool, writers: int) -> None:
         self.lake, self.staging = lake, staging
         self.replace, self._writers = replace, writers
+        self._large_bytes = _LARGE_DAY_BYTES if writers > 1 else _LARGE_IN_PARTS_BYTES
+        self._is_large_under_way = False
         self.landed = self.unchanged = 0
         self._movers: dict[str, list[str]] = {}
         self._writing: deque[Future[None]] = deque()
@@ -126,12 +129,9 @@ class _Rewriting:
         added, moves = self._moved_rows()
         self.lake.write_moves(moves)
         for day in self.staging.days():
-            incoming = self.staging.read_day(day)
-            if day in self._movers:
-                incoming = incoming.filter(pc.invert(_is_among(incoming, self._movers[day])))
-            self._rewrite(day, incoming, added.pop(day, []))
+            self._rewrite(day, added.pop(day, []), is_staged=True)
         for day, rows in added.items():
-            self._rewrite(day, RUNS_FILE_SCHEMA.empty_table(), rows)
+            self._rewrite(day, rows, is_staged=False)
         self._wait_for_writers(0)
         for old, group in _by(moves, 1).items():
             _drop(self.lake, old, {run_id for run_id, _old, _new in group})
@@ -142,6 +142,7 @@ class _Rewriting:
     def _moved_rows(self) -> tuple[dict[str, list[Row]], list[Move]]:
         """Return the merged rows of such runs by their day, and the moves that this makes of old rows."""
         self._movers, stored_by_day = find_movers(self.lake, self.staging)
+        self.staging.wanted.clear()
         staged = self._rows_of(self._movers, self.staging.read_day)
         stored = self._rows_of(stored_by_day, self.lake.read_day)
         added: dict[str, list[Row]] = defaultdict(list)
@@ -178,8 +179,17 @@ class _Rewriting:
 
     # Day by day
 
-    def _rewrite(self, day: str, incoming: pa.Table, added: list[Row]) -> None:
+    def _staged_rows(self, day: str) -> pa.Table:
+        incoming = self.staging.read_day(day)
+        if day not in self._movers:
+            return incoming
+        return incoming.filter(pc.invert(_is_among(incoming, self._movers[day])))
+
+    def _rewrite(self, day: str, added: list[Row], *, is_staged: bool) -> None:
         """Replace a day's file by what it had, the staged rows and the rows of movers; not if nothing changes."""
+        if self._is_large_under_way:
+            self._wait_for_writers(0)
+        incoming = self._staged_rows(day) if is_staged else RUNS_FILE_SCHEMA.empty_table()
         existing = self.lake.read_day(day)
         repeated = _repeated_ids(incoming)
         clashing = pc.or_(_is_among(incoming, repeated), pc.is_in(incoming["run_id"], value_set=_ids(existing)))
@@ -197,16 +207,16 @@ class _Rewriting:
             self._write(day, existing, [fresh, *parts], replaced=parts)
 
     def _write(self, day: str, existing: pa.Table, incoming: list[pa.Table], *, replaced: list[pa.Table]) -> None:
-        """Write a day's file while the next ones are read and merged; one at a time of days that are large."""
-        parts = [(existing, incoming, replaced)]
+        """Write a day's file while the next ones are read and merged; one that is large alone."""
+        parts = [existing, *incoming]
+        self._is_large_under_way = sum(each.nbytes for each in parts) >= self._large_bytes
 
         def write() -> None:
-            # What the day had is let go before the file is made of what it has now.
-            self.lake.write_day(day, _put_together(*parts.pop()))
+            self.lake.write_day(day, _put_together(parts, replaced))
 
         # Here, for all writers: whoever found it just made by another would go on before it is safe.
         durable.make_folder(self.lake.runs_folder)
-        self._wait_for_writers(self._writers - 1 if existing.nbytes < _SMALL_DAY_BYTES else 0)
+        self._wait_for_writers(0 if self._is_large_under_way else self._writers - 1)
         self._writing.append(self._writer.submit(write))
 
     def _wait_for_writers(self, most: int) -> None:
@@ -233,18 +243,28 @@ class _Rewriting:
         return _rows_table(rows), is_changed
 
 
-def _put_together(existing: pa.Table, incoming: list[pa.Table], replaced: list[pa.Table]) -> pa.Table:
+def _put_together(parts: list[pa.Table], replaced: list[pa.Table]) -> pa.Table:
     """Return the rows that a day has from now on, by ID: those it had, but of the runs that are replaced, and new ones.
+    The first part is what it had; `replaced` are those of the others that may take the place of some of that.
 
-    All columns are copied once only: which rows, and in which order, is worked out of the IDs.
+    Which rows, and in which order, is worked out of the IDs; then each column is copied once, and what it was made of
+    let go: the lists are empty then.
     """
-    table = pa.concat_tables([existing, *incoming])
-    order = pc.sort_indices(table["run_id"])
-    if replaced and len(existing):
-        run_ids = pa.chunked_array([chunk for each in replaced for chunk in each["run_id"].chunks], pa.string())
-        is_left = pc.is_in(existing["run_id"], value_set=run_ids.combine_chunks())
+    order = pc.sort_indices(_column(parts, "run_id"))
+    if replaced and len(parts[0]):
+        run_ids = _column(replaced, "run_id").combine_chunks()
+        is_left = pc.is_in(parts[0]["run_id"], value_set=run_ids)
         order = order.filter(pc.invert(pc.is_in(order, value_set=pc.indices_nonzero(is_left))))
-    return table.take(order)
+    columns = [_column(parts, name) for name in reversed(RUNS_FILE_SCHEMA.names)]
+    parts.clear()
+    replaced.clear()
+    return pa.table([columns.pop().take(order) for _ in RUNS_FILE_SCHEMA], schema=RUNS_FILE_SCHEMA)
+
+
+def _column(tables: list[pa.Table], name: str) -> pa.ChunkedArray:
+    """Return a column of several tables, one below the other; nothing is copied."""
+    chunks = [chunk for table in tables for chunk in table[name].chunks]
+    return pa.chunked_array(chunks, RUNS_FILE_SCHEMA.field(name).type)
 
 
 def _repeated_ids(table: pa.Table) -> list[str]:

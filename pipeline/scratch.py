@@ -23,7 +23,7 @@ class Scratch:
         self._con = sqlite3.connect(path, check_same_thread=False, isolation_level=None, factory=_Connection)
         # All of it is one transaction, never ended: else each statement locks the file and writes what it changed.
         self._con.executescript(
-            f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -2000; {schema}; BEGIN"
+            f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -500; {schema}; BEGIN"
         )
 
     def __enter__(self) -> Self:

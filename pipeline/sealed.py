@@ -21,6 +21,8 @@ from pipeline.schema import SCHEMA_VERSION
 
 _READ_BYTES = 1 << 20
 ZEROS = b"0" * 64
+_END_BYTES = 64 << 10
+"""Within so much of a file's end its checksum stands."""
 IN_PARQUET = b"pipeline_sha256\x18\x40"
 """The entry's name, and in Thrift's compact protocol: a text follows, of 64 bytes. The entries end the footer but for
 the writer's name, so the last place is the one."""
@@ -57,7 +59,7 @@ def one_line(error: BaseException) -> str:
 def note_bytes(content: Mapping[str, Any]) -> memoryview:
     """Return a note as JSON with its checksum."""
     text = json.dumps({**content, "sha256": ZEROS.decode()}, indent=2)
-    return seal(bytearray(text.encode() + b"\n"), _IN_NOTE)
+    return seal(memoryview(bytearray(text.encode() + b"\n")), _IN_NOTE)
 
 
 def read_note(path: Path, *, is_of_other_version: Callable[[Any], bool]) -> Any:
@@ -98,11 +100,12 @@ def parse_note(text: bytes, *, is_of_other_version: Callable[[Any], bool]) -> An
     raise ValueError(CHANGED if is_whole is False else NO_CHECKSUM)
 
 
-def seal(content: bytearray, marker: bytes) -> memoryview:
-    """Put the checksum of a file's bytes where 64 zeros stand behind a marker, the last of its kind."""
-    start = content.rindex(marker + ZEROS) + len(marker)
+def seal(content: memoryview, marker: bytes) -> memoryview:
+    """Put the checksum of a file's bytes where 64 zeros stand behind a marker, near its end; return the file."""
+    end = bytes(content[-_END_BYTES:])
+    start = len(content) - len(end) + end.rindex(marker + ZEROS) + len(marker)
     content[start : start + len(ZEROS)] = hashlib.sha256(content).hexdigest().encode()
-    return memoryview(content)
+    return content
 
 
 def _is_whole(content: bytes, marker: bytes) -> bool | None:

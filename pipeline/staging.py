@@ -112,7 +112,9 @@ class Staging:
     def close(self) -> None:
         """Make ready to be asked: nothing more will be read."""
         self._make_batch()
-        if self._batches:
+        if self._batches and self._spilled:
+            self._spill()  # else the last rows would be in memory until all days are written
+        elif self._batches:
             self._in_memory = self._sorted_by_day()
         self._write_failures()
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline import landing, staging
+from pipeline import landing, sealed_parquet, staging
 from pipeline.arrow_schemas import RUNS_FILE_SCHEMA, RUNS_SCHEMA
 from pipeline.catalog import Lake
 from pipeline.errors import LakeDamagedError, RunFailedError, RunMissingError
@@ -321,6 +321,54 @@ def test_a_load_that_lands_in_parts_writes_one_day_at_a_time(
         load.take_run(payload["id"], json.dumps(payload).encode(), fetched_at=NOON, is_detail=True, workspace_id=None)
     assert load.finish().landed == 6
     assert max(most_at_once) == (2 if most_rows is None else 1)
+
+
+@pytest.mark.parametrize("most_rows", [None, 100])
+def test_nothing_else_of_the_lake_is_in_memory_while_a_large_day_is_written(
+    lake: LakeFiles, monkeypatch: pytest.MonkeyPatch, most_rows: int | None
+) -> None:
+    limit = "_LARGE_DAY_BYTES" if most_rows is None else "_LARGE_IN_PARTS_BYTES"
+    under_way, read_meanwhile = [], []
+    write_day, read_day = LakeFiles.write_day, LakeFiles.read_day
+
+    def write_slowly(self: LakeFiles, day: str, table: Any) -> None:
+        under_way.append(day)
+        time.sleep(0.3)
+        write_day(self, day, table)
+        under_way.remove(day)
+
+    def read_noting(self: LakeFiles, day: str) -> Any:
+        time.sleep(0.05)  # until whoever writes has begun
+        read_meanwhile.append(len(under_way))
+        return read_day(self, day)
+
+    def landed(first: int) -> list[int]:
+        read_meanwhile.clear()
+        load = Load(lake, command="fetch", source="test", most_rows=most_rows)
+        for day in range(1, 5):
+            payload = classify(f"clr_{first}_{day}", createdAt=f"2026-11-0{day}T08:00:00Z")
+            body = json.dumps(payload).encode()
+            load.take_run(payload["id"], body, fetched_at=NOON, is_detail=True, workspace_id=None)
+        assert load.finish().landed == 4
+        return [*read_meanwhile]
+
+    monkeypatch.setattr(LakeFiles, "write_day", write_slowly)
+    monkeypatch.setattr(LakeFiles, "read_day", read_noting)
+    assert max(landed(1)) > 0
+    monkeypatch.setattr(landing, limit, 1)
+    assert landed(2) == [0, 0, 0, 0]
+
+
+def test_a_day_of_many_rows_is_read_column_by_column_to_the_same_rows(
+    lake: LakeFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = {"credits": 1.5, "totalCredits": 2, "breakdown": [{"object": "classify_run", "id": "clr_2", "credits": 2}]}
+    land(lake, classify(usage=usage, metadata={"team": "red"}), classify("clr_2", status="FAILED"))
+    at_once = lake.read_day("2026-11-02")
+    assert len(at_once) == 2
+    monkeypatch.setattr(sealed_parquet, "_AT_ONCE_ROWS", 1)
+    assert lake.read_day("2026-11-02").equals(at_once, check_metadata=True)
+    assert lake.read_run_ids("2026-11-02") == ["clr_1", "clr_2"]
 
 
 def test_a_landing_cut_short_in_the_middle_of_a_move_shows_the_run_once_and_is_finished_by_the_next(
