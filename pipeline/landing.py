@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
 _MERGE_ROWS = 2_000
 _WRITERS = 2
-"""Most of writing is waiting for the disk, and work that other threads need not wait for. A load that lands in parts
-has one alone: it lands while it asks, where memory counts more than how soon a landing is done."""
+"""Most of writing is waiting for the disk, and work that other threads need not wait for."""
 _LARGE_DAY_BYTES, _LARGE_IN_PARTS_BYTES = 32 << 20, 4 << 20
-"""From this size on a day is written while no other is in memory; the second is for a load that lands in parts."""
+"""From this size on a day is written while no other is in memory; the second is of a load that lands in parts, while it
+asks: there memory counts more than how soon a landing is done."""
 _DUCKDB = {"memory_limit": "128MB", "threads": "1"}
 """What DuckDB may take before it goes to the disk: less than 64 MB a thread is too little for ten million IDs."""
 
@@ -67,7 +67,8 @@ def land_logs(
         landings = [staging.read(log, most_rows=most_rows) for log in logs]
         staging.close()
         if staging.rows:
-            rewriting = _Rewriting(lake, staging, replace=replace, writers=_WRITERS if most_rows is None else 1)
+            large_bytes = _LARGE_DAY_BYTES if most_rows is None else _LARGE_IN_PARTS_BYTES
+            rewriting = _Rewriting(lake, staging, replace=replace, large_bytes=large_bytes)
             rewriting.run()
             landings[-1].landed, landings[-1].unchanged = rewriting.landed, rewriting.unchanged
         _settle(lake, staging, folder, replace=replace)
@@ -111,10 +112,9 @@ def _is_among(table: pa.Table, run_ids: Iterable[str]) -> Any:
 class _Rewriting:
     """Goes through the days that staged rows belong to, and replaces each."""
 
-    def __init__(self, lake: LakeFiles, staging: Staging, *, replace: bool, writers: int) -> None:
+    def __init__(self, lake: LakeFiles, staging: Staging, *, replace: bool, large_bytes: int) -> None:
         self.lake, self.staging = lake, staging
-        self.replace, self._writers = replace, writers
-        self._large_bytes = _LARGE_DAY_BYTES if writers > 1 else _LARGE_IN_PARTS_BYTES
+        self.replace, self._large_bytes = replace, large_bytes
         self._is_large_under_way = False
         self.landed = self.unchanged = 0
         self._movers: dict[str, list[str]] = {}
@@ -122,7 +122,7 @@ class _Rewriting:
 
     def run(self) -> None:
         """Replace the days' files."""
-        with ThreadPoolExecutor(self._writers, "write-day") as self._writer:
+        with ThreadPoolExecutor(_WRITERS, "write-day") as self._writer:
             self._run()
 
     def _run(self) -> None:
@@ -216,7 +216,7 @@ class _Rewriting:
 
         # Here, for all writers: whoever found it just made by another would go on before it is safe.
         durable.make_folder(self.lake.runs_folder)
-        self._wait_for_writers(0 if self._is_large_under_way else self._writers - 1)
+        self._wait_for_writers(0 if self._is_large_under_way else _WRITERS - 1)
         self._writing.append(self._writer.submit(write))
 
     def _wait_for_writers(self, most: int) -> None:
