@@ -1,6 +1,7 @@
 """Ask a lake questions with SQL, through DuckDB over its Parquet files.
 
-The database is in memory and holds views only: a reader never waits for a writer, nor a writer for a reader.
+The database is in memory and holds views, and answers to reports: a reader never waits for a writer, nor a writer for a
+reader.
 """
 
 from __future__ import annotations
