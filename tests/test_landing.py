@@ -300,6 +300,43 @@ def test_what_does_not_fit_in_memory_lands_the_same(tmp_path: Path, monkeypatch:
     assert stored(LakeFiles(folders[0])) == stored(LakeFiles(folders[1]))
 
 
+def test_rows_that_are_left_once_others_have_gone_to_the_disk_go_there_too(
+    lake: LakeFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spilled: list[int] = []
+    spill = staging.Staging._spill
+
+    def noting(self: staging.Staging) -> None:
+        spilled.append(sum(len(batch) for batch in self._batches))
+        spill(self)
+
+    monkeypatch.setattr(staging.Staging, "_spill", noting)
+    monkeypatch.setattr(staging, "_PAYLOADS", 5)
+    monkeypatch.setattr(staging, "_BATCH_ROWS", 5)
+    batch_bytes = batch_size(lake.folder.parent / "measured", monkeypatch)
+    monkeypatch.setattr(staging, "_MEMORY_BYTES", 2 * batch_bytes)
+    run_ids = [f"clr_{number:02}" for number in range(27)]
+    land(lake, *map(classify, run_ids))
+    # Two batches of five at a time, and in the end what was left: a batch, and two rows.
+    assert spilled == [10, 10, 7]
+    assert stored(lake) == [("2026-11-02", run_id) for run_id in run_ids]
+
+
+def batch_size(folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Return how many bytes a batch of five such rows has, by Arrow's word."""
+    sizes: list[int] = []
+    make_batch = staging.Staging._make_batch
+
+    def noting(self: staging.Staging) -> None:
+        make_batch(self)
+        sizes.append(self._batches_bytes)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(staging.Staging, "_make_batch", noting)
+        land(LakeFiles(folder), *(classify(f"clr_{number:02}") for number in range(5)))
+    return sizes[0]
+
+
 @pytest.mark.parametrize("most_rows", [None, 100])
 def test_two_days_are_written_at_a_time(
     lake: LakeFiles, monkeypatch: pytest.MonkeyPatch, most_rows: int | None
