@@ -24,9 +24,9 @@ MAX_PAUSE_S = 900.0
 minute, and is what the outage rule waits too; a mistaken or hostile value must not park a load for a day. Who must
 wait longer gets a 429 again, and waits again."""
 
-# Paced at exactly the plan's rate, the least jitter puts one request too many into the server's window. 2 % keeps the
-# total within 3 % of the least possible time.
-_HEADROOM = 0.98
+# Paced at exactly the plan's rate, the least jitter puts one request too many into the server's window. 1.5 % keeps the
+# total, with starting and landing, within 3 % of the least possible time of two minutes.
+_HEADROOM = 0.985
 # No more than the plan's requests leave in a window this much longer than the server's: room for network jitter,
 # whatever late timers and catching up do to the even spacing.
 _WINDOW_SLACK = 1.01
@@ -36,6 +36,8 @@ _CATCH_UP_S = 0.1
 # No timer is finer than this: at a thousand requests a second and more, some leave together rather than each after a
 # sleep that takes longer than the request's own work.
 _TIMER_S = 0.001
+# Times that are added up are not quite what they are multiplied out: a bunch would leave without its last request.
+_ROUNDING_S = 1e-6
 # Waking up costs a process more than a request does, so those that are due within so short a time leave together, up to
 # so many: at 75 requests a second this takes half the processor time. A server that refuses one of them has no patience
 # for that: from then on they leave one by one.
@@ -45,14 +47,15 @@ _FEWEST_TOGETHER, _MOST_TOGETHER = 4, 6
 _LOWEST_SHARE = 1 / 16
 _CUT = 0.5
 _RECOVERY_S = 2.0
-# It climbs back to just below what the server let through of late; one cut after the other lowers that by a fifth at
+# It climbs back to just below what the server let through of late; one cut after the other lowers that by a third at
 # the most, since a pause or a burst just before makes it look lower than it is.
 _JUST_BELOW = 0.97
 _MEASURED_S = 2.0
-# So few answers tell no rate, as at two a second, or at the start: it is lowered by a fifth then, too.
-_FEWEST = 10
 _SOON_S = 10.0
-_LOWEST_STEP = 0.8
+_LOWEST_STEP = 0.65
+# So few answers tell no rate, as at two a second, or at the start: it is lowered by no more than a fifth then.
+_FEWEST = 10
+_STEP_UNTOLD = 0.8
 # Probing adds a tenth after one period and 80 % after two, as CUBIC does. A limit met again doubles the period.
 _PROBE_GAIN = 0.1
 _PROBE_S, _LONGEST_PROBE_S = 20.0, 600.0
@@ -127,7 +130,7 @@ class Limiter:
         self._waiting += 1
         try:
             async with self._turn:  # hands over in the order of arrival
-                while (now := self._clock()) < self._due_at():
+                while (now := self._clock()) < self._due_at() - _ROUNDING_S:
                     waited = True
                     is_bunch = 1 < self._bunch <= self._waiting
                     self._has_bunched |= is_bunch
@@ -207,8 +210,12 @@ class Limiter:
         again = 0.8 * self._met <= met <= 1.2 * self._met
         self._probe_s = min(_LONGEST_PROBE_S, self._probe_s * 2) if again and since > _SOON_S else _PROBE_S
         self._met = met
-        is_small_step = since < _SOON_S or len(self._accepted) < _FEWEST
-        lowest = self._goal * _LOWEST_STEP if is_small_step else met * _CUT
+        if since < _SOON_S:
+            lowest = self._goal * _LOWEST_STEP
+        elif len(self._accepted) < _FEWEST:
+            lowest = self._goal * _STEP_UNTOLD
+        else:
+            lowest = met * _CUT
         self._goal = _JUST_BELOW * max(lowest, min(met, self._accepted_rate(now)))
 
     def _accepted_rate(self, now: float) -> float:
