@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from pipeline import holding
 from pipeline.arrow_schemas import TIME
+from pipeline.day_files import StoredDay, packed_day
 from pipeline.kinds import KINDS
 from pipeline.lake import LakeFiles
 from pipeline.rows import fetch_rows
@@ -65,7 +66,9 @@ def mark_deleted(lake: LakeFiles, con: duckdb.DuckDBPyConnection) -> None:
         if is_news:
             by_day[day][run_id] = failed_at
     for day, times in by_day.items():
-        lake.write_day(day, _marked(lake.read_day(day), times))
+        stored = StoredDay(lake.day_path(day))
+        parts = (_marked(part, times) for part in stored.iter_parts())
+        lake.write_packed_day(day, packed_day(parts, stored.run_ids))
 
 
 def _marked(table: pa.Table, times: dict[str, datetime]) -> pa.Table:

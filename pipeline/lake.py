@@ -186,16 +186,13 @@ class LakeFiles(Turns):
 
     def write_day(self, day: str, table: pa.Table) -> None:
         """Replace a day's file. It stays where it became empty: a query may have it in its list of files."""
-        import pyarrow.compute as pc
+        from pipeline import day_files
 
-        from pipeline import arrow_schemas, holding, sealed_parquet
+        self.write_packed_day(day, day_files.packed_table(table))
 
-        table = table.cast(arrow_schemas.RUNS_FILE_SCHEMA)
-        run_ids = table["run_id"].combine_chunks()
-        if not pc.all(pc.less_equal(run_ids[:-1], run_ids[1:])).as_py():
-            table = table.sort_by("run_id")
-        head = holding.head_bytes(table["run_id"])
-        durable.write_file(self.day_path(day), sealed_parquet.parquet_bytes(table, head=head))
+    def write_packed_day(self, day: str, content: memoryview) -> None:
+        """Replace a day's file, as `write_day` does, by what it is to be (see `day_files`)."""
+        durable.write_file(self.day_path(day), content)
 
     def remove_day(self, day: str) -> None:
         """Remove a day's file and folder. No reader may have it in its list any more: empty it long before."""

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ import pyarrow.compute as pc
 
 from pipeline import durable
 from pipeline.arrow_schemas import DEAD_LETTERS_SCHEMA, RUNS_FILE_SCHEMA
+from pipeline.day_files import StoredDay, packed_day
 from pipeline.deletion import mark_deleted
 from pipeline.erased import read_erased
 from pipeline.errors import LOGGED_LANDS_NEXT, DiskError
@@ -37,11 +39,8 @@ if TYPE_CHECKING:
     import duckdb
 
 _MERGE_ROWS = 2_000
-_WRITERS = 2
-"""Most of writing is waiting for the disk, and work that other threads need not wait for."""
-_LARGE_DAY_BYTES, _LARGE_IN_PARTS_BYTES = 32 << 20, 4 << 20
-"""From this size on a day is written while no other is in memory; the second is of a load that lands in parts, while it
-asks: there memory counts more than how soon a landing is done."""
+_DAYS_AT_ONCE = 2
+"""Most of reading and writing is waiting for the disk, and work that other threads need not wait for."""
 _DUCKDB = {"memory_limit": "128MB", "threads": "1"}
 """What DuckDB may take before it goes to the disk: less than 64 MB a thread is too little for ten million IDs."""
 
@@ -67,10 +66,9 @@ def land_logs(
         landings = [staging.read(log, most_rows=most_rows) for log in logs]
         staging.close()
         if staging.rows:
-            large_bytes = _LARGE_DAY_BYTES if most_rows is None else _LARGE_IN_PARTS_BYTES
-            rewriting = _Rewriting(lake, staging, replace=replace, large_bytes=large_bytes)
+            rewriting = _Rewriting(lake, staging, replace=replace)
             rewriting.run()
-            landings[-1].landed, landings[-1].unchanged = rewriting.landed, rewriting.unchanged
+            landings[-1].landed, landings[-1].unchanged = rewriting.count.landed, rewriting.count.unchanged
         _settle(lake, staging, folder, replace=replace)
         return landings
     finally:
@@ -82,7 +80,7 @@ def finish_moves(lake: LakeFiles) -> None:
     moves = lake.read_moves()
     leaving: dict[str, set[str]] = defaultdict(set)
     for new, group in _by(moves, 2).items():
-        present = set(lake.read_day(new)["run_id"].to_pylist())
+        present = set(lake.read_run_ids(new))
         for run_id, old, _new in group:
             if run_id in present:
                 leaving[old].add(run_id)
@@ -92,10 +90,12 @@ def finish_moves(lake: LakeFiles) -> None:
 
 
 def _drop(lake: LakeFiles, day: str, run_ids: set[str]) -> None:
-    table = lake.read_day(day)
-    kept = table.filter(pc.invert(_is_among(table, run_ids)))
-    if len(kept) < len(table):
-        lake.write_day(day, kept)
+    stored = StoredDay(lake.day_path(day))
+    leaving = pa.array(list(run_ids), pa.string())
+    kept = stored.run_ids.filter(pc.invert(pc.is_in(stored.run_ids, value_set=leaving)))
+    if len(kept) < len(stored.run_ids):
+        parts = (part.filter(pc.invert(_is_among(part, run_ids))) for part in stored.iter_parts())
+        lake.write_packed_day(day, packed_day(parts, kept))
 
 
 def _by(moves: Iterable[Move], position: int) -> dict[str, list[Move]]:
@@ -109,30 +109,37 @@ def _is_among(table: pa.Table, run_ids: Iterable[str]) -> Any:
     return pc.is_in(table["run_id"], value_set=pa.array(list(run_ids), pa.string()))
 
 
+@dataclass(slots=True)
+class _Count:
+    """How many runs were new or changed, and how many were as the lake had them."""
+
+    landed: int = 0
+    unchanged: int = 0
+
+    def add(self, other: _Count) -> None:
+        self.landed += other.landed
+        self.unchanged += other.unchanged
+
+
 class _Rewriting:
     """Goes through the days that staged rows belong to, and replaces each."""
 
-    def __init__(self, lake: LakeFiles, staging: Staging, *, replace: bool, large_bytes: int) -> None:
-        self.lake, self.staging = lake, staging
-        self.replace, self._large_bytes = replace, large_bytes
-        self._is_large_under_way = False
-        self.landed = self.unchanged = 0
+    def __init__(self, lake: LakeFiles, staging: Staging, *, replace: bool) -> None:
+        self.lake, self.staging, self.replace = lake, staging, replace
+        self.count = _Count()
         self._movers: dict[str, list[str]] = {}
-        self._writing: deque[Future[None]] = deque()
 
     def run(self) -> None:
         """Replace the days' files."""
-        with ThreadPoolExecutor(_WRITERS, "write-day") as self._writer:
-            self._run()
-
-    def _run(self) -> None:
         added, moves = self._moved_rows()
         self.lake.write_moves(moves)
-        for day in self.staging.days():
-            self._rewrite(day, added.pop(day, []), is_staged=True)
-        for day, rows in added.items():
-            self._rewrite(day, rows, is_staged=False)
-        self._wait_for_writers(0)
+        # Here, for all threads: whoever found it just made by another would go on before it is safe.
+        durable.make_folder(self.lake.runs_folder)
+        days = sorted({*self.staging.days(), *added})
+        with ThreadPoolExecutor(_DAYS_AT_ONCE, "rewrite-day") as threads:
+            # Once one fails, those that have not begun do not.
+            for count in threads.map(self._rewrite, days, [added.pop(day, []) for day in days]):
+                self.count.add(count)
         for old, group in _by(moves, 1).items():
             _drop(self.lake, old, {run_id for run_id, _old, _new in group})
         self.lake.write_moves([])
@@ -143,12 +150,12 @@ class _Rewriting:
         """Return the merged rows of such runs by their day, and the moves that this makes of old rows."""
         self._movers, stored_by_day = find_movers(self.lake, self.staging)
         self.staging.wanted.clear()
-        staged = self._rows_of(self._movers, self.staging.read_day)
-        stored = self._rows_of(stored_by_day, self.lake.read_day)
+        staged = self._rows_of(self._movers, lambda day: [self.staging.read_day(day)])
+        stored = self._rows_of(stored_by_day, lambda day: StoredDay(self.lake.day_path(day)).iter_parts())
         added: dict[str, list[Row]] = defaultdict(list)
         moves: list[Move] = []
         for run_id, rows in staged.items():
-            merged = self._merged([row for _day, row in rows], [row for _day, row in stored[run_id]])
+            merged = self._merged([row for _day, row in rows], [row for _day, row in stored[run_id]], self.count)
             new = day_of(merged)
             if [row for day, row in stored[run_id] if day == new] != [merged]:
                 added[new].append(merged)
@@ -156,25 +163,25 @@ class _Rewriting:
         return added, moves
 
     def _rows_of(
-        self, run_ids_by_day: dict[str, list[str]], read_day: Callable[[str], pa.Table]
+        self, run_ids_by_day: dict[str, list[str]], parts_of: Callable[[str], Iterable[pa.Table]]
     ) -> dict[str, list[tuple[str, Row]]]:
         rows: dict[str, list[tuple[str, Row]]] = defaultdict(list)
         for day, run_ids in run_ids_by_day.items():
-            table = read_day(day)
-            for row in table.filter(_is_among(table, run_ids)).to_pylist():
-                rows[row["run_id"]].append((day, row))
+            for part in parts_of(day):
+                for row in part.filter(_is_among(part, run_ids)).to_pylist():
+                    rows[row["run_id"]].append((day, row))
         return rows
 
-    def _merged(self, staged: list[Row], stored: list[Row]) -> Row:
+    def _merged(self, staged: list[Row], stored: list[Row], count: _Count) -> Row:
         if self.replace:
             merged = merge_rows(staged, made_before=merge_rows(stored) if stored else None)
         else:
             merged = merge_rows([*staged, *stored])
         before = merge_rows(stored) if len(stored) > 1 else (stored[0] if stored else None)
         if before is not None and same_content(before, merged):
-            self.unchanged += 1
+            count.unchanged += 1
         else:
-            self.landed += 1
+            count.landed += 1
         return merged
 
     # Day by day
@@ -185,62 +192,85 @@ class _Rewriting:
             return incoming
         return incoming.filter(pc.invert(_is_among(incoming, self._movers[day])))
 
-    def _rewrite(self, day: str, added: list[Row], *, is_staged: bool) -> None:
+    def _rewrite(self, day: str, added: list[Row]) -> _Count:
         """Replace a day's file by what it had, the staged rows and the rows of movers; not if nothing changes."""
-        if self._is_large_under_way:
-            self._wait_for_writers(0)
-        incoming = self._staged_rows(day) if is_staged else RUNS_FILE_SCHEMA.empty_table()
-        existing = self.lake.read_day(day)
-        repeated = _repeated_ids(incoming)
-        clashing = pc.or_(_is_among(incoming, repeated), pc.is_in(incoming["run_id"], value_set=_ids(existing)))
-        is_clashing = pc.any(clashing).as_py()
-        fresh = incoming.filter(pc.invert(clashing)) if is_clashing else incoming
-        self.landed += len(fresh)
-        merge = self._merged_anew if self.replace else self._merged_at_once
-        parts = [_rows_table(added)] if added else []
-        changed = bool(added) or len(fresh) > 0
-        for staged, stored in _clashes(incoming.filter(clashing), existing) if is_clashing else ():
-            merged, is_changed = merge(staged, stored)
-            parts.append(merged)
-            changed = changed or is_changed
-        if changed:
-            self._write(day, existing, [fresh, *parts], replaced=parts)
+        incoming, movers, stored = self._staged_rows(day), _rows_table(added), StoredDay(self.lake.day_path(day))
+        change = _Change(self._merged_anew if self.replace else _merged_at_once, incoming, movers)
+        run_ids = pc.unique(pa.chunked_array([stored.run_ids, *incoming["run_id"].chunks, *movers["run_id"].chunks]))
+        del incoming, movers
+        content = packed_day(change.applied(stored), run_ids)
+        if change.is_one:
+            self.lake.write_packed_day(day, content)
+        return change.count
 
-    def _write(self, day: str, existing: pa.Table, incoming: list[pa.Table], *, replaced: list[pa.Table]) -> None:
-        """Write a day's file while the next ones are read and merged; one that is large alone."""
-        parts = [existing, *incoming]
-        self._is_large_under_way = sum(each.nbytes for each in parts) >= self._large_bytes
-
-        def write() -> None:
-            self.lake.write_day(day, _put_together(parts, replaced))
-
-        # Here, for all writers: whoever found it just made by another would go on before it is safe.
-        durable.make_folder(self.lake.runs_folder)
-        self._wait_for_writers(0 if self._is_large_under_way else _WRITERS - 1)
-        self._writing.append(self._writer.submit(write))
-
-    def _wait_for_writers(self, most: int) -> None:
-        """Wait until no more than so many days are still to be written; raises what went wrong there."""
-        while len(self._writing) > most:
-            self._writing.popleft().result()
-
-    def _merged_at_once(self, staged: pa.Table, stored: pa.Table) -> tuple[pa.Table, bool]:
-        """Return the rows that runs come to, and whether they are others than those stored."""
-        before, merged = merge_runs(stored), merge_runs(pa.concat_tables([staged, stored]))
-        after = merged.take(pc.index_in(before["run_id"], value_set=_ids(merged)))
-        unchanged = int(is_same_content(after, before).sum())
-        self.unchanged += unchanged
-        self.landed += len(merged) - unchanged
-        is_changed = len(merged) != len(stored) or unchanged < len(before) or not is_same_row(after, before).all()
-        return merged, is_changed
-
-    def _merged_anew(self, staged: pa.Table, stored: pa.Table) -> tuple[pa.Table, bool]:
-        """Return that of rows that are made anew, one by one."""
+    def _merged_anew(self, staged: pa.Table, stored: pa.Table, count: _Count) -> tuple[pa.Table, bool]:
+        """Return what `_merged_at_once` does of rows that are made anew, one by one."""
         before, rows, is_changed = _rows_by_id(stored), [], False
         for run_id, staged_rows in _rows_by_id(staged).items():
-            rows.append(self._merged(staged_rows, before[run_id]))
+            rows.append(self._merged(staged_rows, before[run_id], count))
             is_changed = is_changed or before[run_id] != rows[-1:]
         return _rows_table(rows), is_changed
+
+
+def _merged_at_once(staged: pa.Table, stored: pa.Table, count: _Count) -> tuple[pa.Table, bool]:
+    """Return the rows that runs come to, and whether they are others than those stored; count them."""
+    before, merged = merge_runs(stored), merge_runs(pa.concat_tables([staged, stored]))
+    is_new = len(before) < len(merged)
+    after = merged.take(pc.index_in(before["run_id"], value_set=_ids(merged))) if is_new else merged
+    unchanged = int(is_same_content(after, before).sum())
+    count.unchanged += unchanged
+    count.landed += len(merged) - unchanged
+    is_changed = len(merged) != len(stored) or unchanged < len(before) or not is_same_row(after, before).all()
+    return merged, is_changed
+
+
+class _Change:
+    """What comes to a day: rows that are merged with what it has, and rows of movers that take its place.
+
+    `is_one` tells, once it was applied, whether anything is another than before.
+    """
+
+    def __init__(
+        self, merge: Callable[[pa.Table, pa.Table, _Count], tuple[pa.Table, bool]], incoming: pa.Table, movers: pa.Table
+    ) -> None:
+        self.count = _Count()
+        self.is_one = len(movers) > 0
+        self._merge, self._incoming, self._movers = merge, incoming, movers
+        self._repeated = _repeated_ids(incoming)
+
+    def applied(self, stored: StoredDay) -> Iterator[pa.Table]:
+        """Yield the rows that the day has from now on, by ID, in parts. Of what it had, one part is held at a time."""
+        parts, after = stored.iter_parts(), None
+        for up_to in stored.up_to:
+            rows, movers = [next(parts)], _between(self._movers, after, up_to)
+            fresh, merged = self._merged(rows[0], _between(self._incoming, after, up_to))
+            replaced = [movers, *merged]
+            rows += [fresh, *replaced]
+            del fresh, merged, movers
+            yield _put_together(rows, replaced)
+            after = up_to
+
+    def _merged(self, stored: pa.Table, incoming: pa.Table) -> tuple[pa.Table, list[pa.Table]]:
+        """Return those of the rows that come whose runs are not there, and what the others are merged to."""
+        clashing = pc.or_(_is_among(incoming, self._repeated), pc.is_in(incoming["run_id"], value_set=_ids(stored)))
+        is_clashing = pc.any(clashing).as_py()
+        fresh = incoming.filter(pc.invert(clashing)) if is_clashing else incoming
+        self.count.landed += len(fresh)
+        self.is_one = self.is_one or len(fresh) > 0
+        merged = []
+        for some, its in _clashes(incoming.filter(clashing), stored) if is_clashing else ():
+            rows, is_changed = self._merge(some, its, self.count)
+            merged.append(rows)
+            self.is_one = self.is_one or is_changed
+        return fresh, merged
+
+
+def _between(table: pa.Table, after: str | None, up_to: str | None) -> pa.Table:
+    """Return the rows whose IDs come after one, up to another; null is no bound."""
+    for bound, is_within in ((after, pc.greater), (up_to, pc.less_equal)):
+        if bound is not None and len(table):
+            table = table.filter(is_within(table["run_id"], bound))
+    return table
 
 
 def _put_together(parts: list[pa.Table], replaced: list[pa.Table]) -> pa.Table:

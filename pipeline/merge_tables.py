@@ -78,8 +78,10 @@ def merge_tables(one: pa.Table, other: pa.Table) -> pa.Table:
 
 def merge_runs(table: pa.Table) -> pa.Table:
     """Return one row a run, by ID, of a table that may have several rows of a run."""
-    table = table.sort_by("run_id")
     run_ids = table["run_id"].combine_chunks()
+    if not _flags(pc.less_equal(run_ids[:-1], run_ids[1:])).all():
+        table = table.sort_by("run_id")
+        run_ids = table["run_id"].combine_chunks()
     is_first = np.ones(len(table), bool)
     is_first[1:] = _flags(pc.not_equal(run_ids[1:], run_ids[:-1]))
     if is_first.all():
@@ -89,8 +91,9 @@ def merge_runs(table: pa.Table) -> pa.Table:
     merged = table.take(_indices(starts))
     for number in range(1, int(counts.max())):
         places = np.flatnonzero(counts > number)
-        rows = merge_tables(table.take(_indices(starts[places] + number)), merged.take(_indices(places)))
-        merged = _with_rows(merged, places, rows)
+        following, are_all = table.take(_indices(starts[places] + number)), len(places) == len(merged)
+        rows = merge_tables(following, merged if are_all else merged.take(_indices(places)))
+        merged = rows if are_all else _with_rows(merged, places, rows)
     return merged
 
 
@@ -140,11 +143,11 @@ def _read_clocks(table: pa.Table) -> _Clocks:
     """Return what `merge.read_clocks` does."""
     fetched = _microseconds(table["fetched_at"])
     updated_at = table["updated_at"]
-    as_of = np.where(_flags(pc.is_valid(updated_at)), _microseconds(updated_at), fetched)
+    as_of = np.where(_is_valid(updated_at), _microseconds(updated_at), fetched)
     shape = (len(REGISTERS), len(table))
     clocks = _Clocks(_told(table), np.broadcast_to(as_of, shape).copy(), np.broadcast_to(fetched, shape).copy())
     written = table[SOURCES.name]
-    mixed = np.flatnonzero(_flags(pc.is_valid(written)))
+    mixed = np.flatnonzero(_is_valid(written))
     for place, text in zip(mixed.tolist(), written.take(_indices(mixed)).to_pylist(), strict=True):
         clocks.told[:, place] = False
         for as_of_us, fetched_us, columns in json.loads(text):
@@ -157,7 +160,7 @@ def _read_clocks(table: pa.Table) -> _Clocks:
 
 def _told(table: pa.Table) -> Flags:
     """Return of which registers each row says something, were it made of one payload."""
-    told = np.array([_flags(pc.is_valid(table[column])) for column in REGISTERS]).reshape(len(REGISTERS), len(table))
+    told = np.array([_is_valid(table[column]) for column in REGISTERS]).reshape(len(REGISTERS), len(table))
     told[_DETAIL] = _flags(pc.fill_null(table["is_detail"], False))
     for statuses, columns in (
         (RULES_OUT_FAILURE, ("failure_reason", "failure_message")),
@@ -167,6 +170,13 @@ def _told(table: pa.Table) -> Flags:
         for column in columns:
             told[_PLACE[column]] |= is_ruled_out
     return told
+
+
+def _is_valid(values: pa.ChunkedArray) -> Flags:
+    """Return which values are not null. In most columns all are, or none is."""
+    if values.null_count in (0, len(values)):
+        return np.full(len(values), values.null_count == 0)
+    return _flags(pc.is_valid(values))
 
 
 def _is_current(clocks: _Clocks, updated_at: pa.ChunkedArray) -> Flags:

@@ -39,7 +39,7 @@ def rebuild_lake(lake: LakeFiles, *, tell: Tell = lambda _message: None) -> Rebu
         landings = land_logs(lake, [log for log in logs if _is_at_rest(lake, log, tell)], replace=True)
         loads = lake.read_loads()
         landed_bytes = dict(zip(loads["load_id"].to_pylist(), loads["raw_bytes"].to_pylist(), strict=True))
-        return landings, landed_bytes, sum(len(lake.read_day(day)) for day in lake.days())
+        return landings, landed_bytes, sum(len(lake.read_run_ids(day)) for day in lake.days())
 
     landings, landed_bytes, total = lake.write(land_again, tell=tell)
     for landing in landings:

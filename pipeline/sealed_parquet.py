@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import io
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,19 +31,29 @@ def parquet_bytes(table: pa.Table, *, head: bytes = b"") -> memoryview:
 
     A `head` stands before the first page, where readers pass it by (see `holding`).
     """
-    sink = pa.BufferOutputStream()
-    paths = (path for field in table.schema for path in _leaves(field.name, field.type))
+    return parquet_bytes_of_parts([table], table.schema, head=head)
+
+
+def parquet_bytes_of_parts(parts: Iterable[pa.Table], schema: pa.Schema, *, head: bytes = b"") -> memoryview:
+    """Return what `parquet_bytes` does of rows that come in parts, each of which is let go before the next is asked
+    for.
+    """
+    content = io.BytesIO()  # Arrow's own doubles its memory whenever that is full
+    sink = pa.PythonFile(content, mode="w")
+    paths = (path for field in schema for path in _leaves(field.name, field.type))
     repeating = [path for path in paths if path not in _DISTINCT]
     with pq.ParquetWriter(
-        sink, table.schema, compression="zstd", write_page_checksum=True, use_dictionary=repeating,
+        sink, schema, compression="zstd", write_page_checksum=True, use_dictionary=repeating,
         store_decimal_as_integer=True,  # read in four fifths of the time
     ) as writer:  # fmt: skip
         sink.write(head)
-        writer.write_table(table, row_group_size=131_072)
+        for part in parts:
+            writer.write_table(part, row_group_size=131_072)
+            del part
         writer.add_key_value_metadata(
             {"pipeline_schema": str(SCHEMA_VERSION), "pipeline_sha256": sealed.ZEROS.decode()}
         )
-    return sealed.seal(memoryview(sink.getvalue()).cast("B"), sealed.IN_PARQUET)
+    return sealed.seal(content.getbuffer(), sealed.IN_PARQUET)
 
 
 def _leaves(path: str, type: pa.DataType) -> Iterator[str]:
@@ -64,22 +76,65 @@ def read_table(path: Path, schema: pa.Schema, *, is_trusted: bool = False) -> pa
 
     Raises LakeDamagedError where it is not what was written; its checksum is not asked where it `is_trusted`.
     """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return schema.empty_table()
-    try:
-        is_whole = sealed.is_parquet_whole(content)
-        if is_whole is False and not is_trusted:
-            raise LakeDamagedError(sealed.damaged(path, sealed.CHANGED))
-        with pq.ParquetFile(pa.BufferReader(content)) as file:
-            version = _version_of(path, file.metadata)
+    return StoredTable(path, schema, is_trusted=is_trusted).read()
+
+
+class StoredTable:
+    """A file's rows in the declared schema, to be read all at once or in parts. Raises as `read_table` does, whatever
+    of it is read: the whole file is looked at before.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, *, is_trusted: bool = False) -> None:
+        self._path, self._schema = path, schema
+        self._file: pq.ParquetFile | None = None
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return
+        with self._telling_damage():
+            is_whole = sealed.is_parquet_whole(content)
+            if is_whole is False and not is_trusted:
+                raise LakeDamagedError(sealed.damaged(path, sealed.CHANGED))
+            self._file = pq.ParquetFile(pa.BufferReader(content))
+            version = _version_of(path, self._file.metadata)
             if is_whole is None and version >= sealed.SEALED_SINCE and not is_trusted:
                 raise LakeDamagedError(sealed.damaged(path, sealed.NO_CHECKSUM))
-            there = set(file.schema_arrow.names)
-            return in_schema(_read_columns(file, [name for name in schema.names if name in there]), schema)
-    except UNREADABLE as error:
-        raise LakeDamagedError(sealed.damaged(path, f"not readable as Parquet: {sealed.one_line(error)}")) from error
+
+    def __len__(self) -> int:
+        return 0 if self._file is None else int(self._file.metadata.num_rows)
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return all rows, with these columns of the schema alone, if any are named."""
+        schema = self._schema if columns is None else pa.schema([self._schema.field(name) for name in columns])
+        if self._file is None:
+            return schema.empty_table()
+        with self._telling_damage():
+            return in_schema(_read_columns(self._file, self._names(schema)), schema)
+
+    def iter_parts(self, most_rows: int) -> Iterator[pa.Table]:
+        """Yield the rows in their order, so many at a time."""
+        if self._file is None:
+            return
+        with self._telling_damage():
+            batches = self._file.iter_batches(most_rows, columns=self._names(self._schema), use_threads=False)
+        for _start in range(0, len(self), most_rows):
+            yield self._next_of(batches)  # which nothing here holds meanwhile
+
+    def _next_of(self, batches: Iterator[pa.RecordBatch]) -> pa.Table:
+        with self._telling_damage():
+            return in_schema(pa.Table.from_batches([next(batches)]), self._schema)
+
+    def _names(self, schema: pa.Schema) -> list[str]:
+        there = set(self._file.schema_arrow.names) if self._file else ()
+        return [name for name in schema.names if name in there]
+
+    @contextlib.contextmanager
+    def _telling_damage(self) -> Iterator[None]:
+        try:
+            yield
+        except UNREADABLE as error:
+            why = f"not readable as Parquet: {sealed.one_line(error)}"
+            raise LakeDamagedError(sealed.damaged(self._path, why)) from error
 
 
 def _read_columns(file: pq.ParquetFile, names: list[str]) -> pa.Table:

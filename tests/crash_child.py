@@ -61,7 +61,7 @@ PLACES: dict[str, tuple[Any, str]] = {
     "remove a tree": (shutil, "rmtree"),
     "stage a log": (staging.Staging, "read"),
     "land logs": (landing, "land_logs"),
-    "write a day": (LakeFiles, "write_day"),
+    "write a day": (LakeFiles, "write_packed_day"),
     "write a load": (LakeFiles, "write_load"),
     "write dead letters": (LakeFiles, "write_dead_letters"),
     "settle dead letters": (landing, "_settle_dead_letters"),

@@ -2,6 +2,8 @@
 
 import json
 import time
+import weakref
+import zlib
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline import landing, sealed_parquet, staging
+from pipeline import day_files, holding, landing, sealed_parquet, staging
 from pipeline.arrow_schemas import RUNS_FILE_SCHEMA, RUNS_SCHEMA
 from pipeline.catalog import Lake
 from pipeline.errors import LakeDamagedError, RunFailedError, RunMissingError
@@ -342,16 +344,16 @@ def test_two_days_are_written_at_a_time(
     lake: LakeFiles, monkeypatch: pytest.MonkeyPatch, most_rows: int | None
 ) -> None:
     at_once, most_at_once = [], []
-    write_day = LakeFiles.write_day
+    write_day = LakeFiles.write_packed_day
 
-    def write_slowly(self: LakeFiles, day: str, table: Any) -> None:
+    def write_slowly(self: LakeFiles, day: str, content: memoryview) -> None:
         at_once.append(day)
         time.sleep(0.1)
         most_at_once.append(len(at_once))
-        write_day(self, day, table)
+        write_day(self, day, content)
         at_once.remove(day)
 
-    monkeypatch.setattr(LakeFiles, "write_day", write_slowly)
+    monkeypatch.setattr(LakeFiles, "write_packed_day", write_slowly)
     load = Load(lake, command="fetch", source="test", most_rows=most_rows)
     for day in range(1, 7):
         payload = classify(f"clr_{day}", createdAt=f"2026-11-0{day}T08:00:00Z")
@@ -360,40 +362,110 @@ def test_two_days_are_written_at_a_time(
     assert max(most_at_once) == 2
 
 
-@pytest.mark.parametrize("most_rows", [None, 100])
-def test_nothing_else_of_the_lake_is_in_memory_while_a_large_day_is_written(
-    lake: LakeFiles, monkeypatch: pytest.MonkeyPatch, most_rows: int | None
+PARTS_DAY = "2026-11-02"
+
+
+def of_day(number: int, minute: int, **fields: Any) -> dict[str, Any]:
+    """Return a run of PARTS_DAY, as it was at a minute past twelve."""
+    return classify(f"clr_{number:02}", updatedAt=f"2026-11-02T12:{minute:02}:00Z", **fields)
+
+
+def set_part_rows(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    for name in ("PART_ROWS", "WHOLE_ROWS"):
+        monkeypatch.setattr(day_files, name, rows)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 10, 11, 100])
+def test_a_day_is_rewritten_in_parts_to_the_rows_that_it_should_have(
+    lake: LakeFiles, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
-    limit = "_LARGE_DAY_BYTES" if most_rows is None else "_LARGE_IN_PARTS_BYTES"
-    under_way, read_meanwhile = [], []
-    write_day, read_day = LakeFiles.write_day, LakeFiles.read_day
+    set_part_rows(monkeypatch, rows)
+    minutes = dict.fromkeys(range(10, 31), 10)
+    land(lake, *(of_day(number, minute) for number, minute in minutes.items()))
+    # Before, between, after those there, at the ends of parts; newer and older; twice; unchanged; one of another day.
+    coming = [(5, 1), (9, 1), (10, 20), (12, 5), (13, 20), (19, 20), (20, 5), (30, 20), (31, 1), (31, 2), (40, 1)]
+    mover = {"object": "parse_run", "id": "pr_1", "status": "PROCESSED"}
+    land(lake, {**mover, "file": {**FILE, "createdAt": "2026-10-30T08:00:00Z"}})
+    result = land(
+        lake,
+        *(of_day(number, minute) for number, minute in coming),
+        {**mover, "createdAt": "2026-11-02T08:00:00Z", "updatedAt": "2026-11-02T12:59:00Z"},
+        fetched_at=NOON + timedelta(minutes=1),
+    )
+    for number, minute in coming:
+        minutes[number] = max(minute, minutes.get(number, 0))
+    expected = {f"clr_{number:02}": f"2026-11-02 12:{minute:02}:00" for number, minute in sorted(minutes.items())}
+    expected["pr_1"] = "2026-11-02 12:59:00"
+    found = lake.read_day(PARTS_DAY)
+    told = [str(time)[:19] for time in found["updated_at"].to_pylist()]
+    assert list(zip(found["run_id"].to_pylist(), told, strict=True)) == list(expected.items())
+    # 12 and 20 come older than they are known: fewer news of the same content; the other nine runs are new or newer.
+    assert (result.landed, result.unchanged) == (9, 2)
+    assert len(lake.read_day("2026-10-30")) == 0
+    file = pq.ParquetFile(lake.day_path(PARTS_DAY))
+    groups = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+    assert max(groups) <= rows + len(coming)
+    assert holding.read_hashes(lake.day_path(PARTS_DAY)).tolist() == sorted(  # type: ignore[union-attr]
+        zlib.crc32(run_id.encode()) for run_id in expected
+    )
 
-    def write_slowly(self: LakeFiles, day: str, table: Any) -> None:
-        under_way.append(day)
-        time.sleep(0.3)
-        write_day(self, day, table)
-        under_way.remove(day)
 
-    def read_noting(self: LakeFiles, day: str) -> Any:
-        time.sleep(0.05)  # until whoever writes has begun
-        read_meanwhile.append(len(under_way))
-        return read_day(self, day)
+def test_a_day_that_is_not_in_order_is_put_in_order_by_whatever_writes_it(
+    lake: LakeFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_part_rows(monkeypatch, 3)
+    land(lake, *(of_day(number, 10) for number in range(10)), parse_detail("pr_2", createdAt="2026-11-02T08:00:00Z"))
+    land(lake, {**parse_detail(), "file": {**FILE, "createdAt": "2026-11-02T08:00:00Z"}})
+    in_order = lake.read_day(PARTS_DAY)
+    mixed = in_order.take([5, 11, 3, 9, 0, 1, 10, 2, 8, 7, 6, 4])
 
-    def landed(first: int) -> list[int]:
-        read_meanwhile.clear()
-        load = Load(lake, command="fetch", source="test", most_rows=most_rows)
-        for day in range(1, 5):
-            payload = classify(f"clr_{first}_{day}", createdAt=f"2026-11-0{day}T08:00:00Z")
-            body = json.dumps(payload).encode()
-            load.take_run(payload["id"], body, fetched_at=NOON, is_detail=True, workspace_id=None)
-        assert load.finish().landed == 4
-        return [*read_meanwhile]
+    def mix() -> None:
+        lake.write_packed_day(PARTS_DAY, day_files.packed_day([mixed], mixed["run_id"]))
 
-    monkeypatch.setattr(LakeFiles, "write_day", write_slowly)
-    monkeypatch.setattr(LakeFiles, "read_day", read_noting)
-    assert max(landed(1)) > 0
-    monkeypatch.setattr(landing, limit, 1)
-    assert landed(2) == [0, 0, 0, 0]
+    mix()
+    land(lake, of_day(9, 20))
+    assert lake.read_day(PARTS_DAY)["run_id"].equals(in_order["run_id"])
+    mix()
+    land(lake, parse_detail(createdAt="2026-10-29T08:00:00Z"))  # leaves this day
+    assert lake.read_day(PARTS_DAY)["run_id"].to_pylist() == in_order["run_id"].to_pylist()[:-2] + ["pr_2"]
+    mix()
+    load = Load(lake, command="fetch", source="test", now=lambda: NOON + timedelta(hours=1))
+    gone = RunMissingError("gone", run_id="clr_03", reason="NOT_FOUND", http_status=404)
+    load.take_failure(gone, workspace_id=None)
+    load.finish()
+    found = lake.read_day(PARTS_DAY)
+    assert found["run_id"].equals(in_order["run_id"])
+    assert [row["run_id"] for row in found.to_pylist() if row["deleted_at"]] == ["clr_03"]
+
+
+def test_of_a_large_day_no_more_than_a_part_is_in_memory(lake: LakeFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_part_rows(monkeypatch, 5)
+    land(lake, *(of_day(number, 10) for number in range(40)))
+    next_of, parts, left = sealed_parquet.StoredTable._next_of, [], []
+
+    def noting(self: sealed_parquet.StoredTable, batches: Any) -> Any:
+        left.append(sum(part() is not None for part in parts))
+        part = next_of(self, batches)
+        parts.append(weakref.ref(part))
+        return part
+
+    monkeypatch.setattr(sealed_parquet.StoredTable, "_next_of", noting)
+    land(lake, of_day(22, 20), of_day(50, 1))
+    assert left == [0] * 8
+
+
+@pytest.mark.parametrize("rows", [3, 100])
+def test_a_day_that_comes_as_it_is_is_not_written(lake: LakeFiles, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    set_part_rows(monkeypatch, rows)
+    payloads = [of_day(number, 10) for number in range(10)]
+    load = Load(lake, command="fetch", source="test")
+    for payload in payloads:
+        load.take_run(payload["id"], json.dumps(payload).encode(), fetched_at=NOON, is_detail=True, workspace_id=None)
+    load.finish()
+    before = lake.day_path(PARTS_DAY).stat()
+    (again,) = land_logs(lake, [UnlandedLog(load.log_path, load.result.load_id, 0)])
+    assert (again.landed, again.unchanged) == (0, 10)
+    assert lake.day_path(PARTS_DAY).stat() == before
 
 
 def test_a_day_of_many_rows_is_read_column_by_column_to_the_same_rows(

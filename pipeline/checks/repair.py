@@ -13,13 +13,14 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import durable, holding, sealed_parquet
+from pipeline import durable, sealed_parquet
 from pipeline.arrow_schemas import RUNS_FILE_SCHEMA
 from pipeline.checks import raw_logs
 from pipeline.checks.lake import GONE, Checked, check_lake
 from pipeline.checks.raw_logs import LogState
 from pipeline.checks.tables import read_check
 from pipeline.checks.unfinished import begin_repair, end_repair, unfinished_repair
+from pipeline.day_files import packed_table
 from pipeline.erased import read_erased
 from pipeline.erasure import sweep
 from pipeline.errors import UsageError
@@ -97,8 +98,8 @@ def _rewrite(lake: LakeFiles, checked: Checked, tell: Tell) -> None:
     for state in checked.files:
         if state.is_readable and (state.damage or state.not_whole):
             table = sealed_parquet.read_table(state.path, schemas[state.path], is_trusted=True)
-            head = holding.head_bytes(table["run_id"]) if schemas[state.path] is RUNS_FILE_SCHEMA else b""
-            durable.write_file(state.path, sealed_parquet.parquet_bytes(table, head=head))
+            pack = packed_table if schemas[state.path] is RUNS_FILE_SCHEMA else sealed_parquet.parquet_bytes
+            durable.write_file(state.path, pack(table))
             tell(f"{state.name} is written again from its rows")
     for log in checked.logs:
         if raw_logs.HARMLESS in log.damage:
