@@ -13,17 +13,18 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import BoundedSemaphore
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import durable
 from pipeline.arrow_schemas import DEAD_LETTERS_SCHEMA, RUNS_FILE_SCHEMA
+from pipeline.day_change import Change, Count, is_among, merged_at_once
 from pipeline.day_files import StoredDay, packed_day
 from pipeline.deletion import mark_deleted
 from pipeline.erased import read_erased
@@ -31,16 +32,18 @@ from pipeline.errors import LOGGED_LANDS_NEXT, DiskError
 from pipeline.flatten import Row
 from pipeline.lake import LakeFiles, Move, UnlandedLog
 from pipeline.merge import day_of, merge_rows, same_content
-from pipeline.merge_tables import is_same_content, is_same_row, merge_runs
 from pipeline.movers import find_movers
 from pipeline.staging import Landing, Staging
 
 if TYPE_CHECKING:
     import duckdb
 
-_MERGE_ROWS = 2_000
 _DAYS_AT_ONCE = 2
-"""Most of reading and writing is waiting for the disk, and work that other threads need not wait for."""
+"""So many days' files are under way: one waits for the disk while the other is made."""
+_MADE_AT_ONCE = 2
+"""So many of these are being made, and have rows in memory. In a load that lands in parts, while it asks, it is one:
+there memory counts more than how soon a landing is done.
+"""
 _DUCKDB = {"memory_limit": "128MB", "threads": "1"}
 """What DuckDB may take before it goes to the disk: less than 64 MB a thread is too little for ten million IDs."""
 
@@ -66,7 +69,9 @@ def land_logs(
         landings = [staging.read(log, most_rows=most_rows) for log in logs]
         staging.close()
         if staging.rows:
-            rewriting = _Rewriting(lake, staging, replace=replace)
+            rewriting = _Rewriting(
+                lake, staging, replace=replace, made_at_once=_MADE_AT_ONCE if most_rows is None else 1
+            )
             rewriting.run()
             landings[-1].landed, landings[-1].unchanged = rewriting.count.landed, rewriting.count.unchanged
         _settle(lake, staging, folder, replace=replace)
@@ -94,7 +99,7 @@ def _drop(lake: LakeFiles, day: str, run_ids: set[str]) -> None:
     leaving = pa.array(list(run_ids), pa.string())
     kept = stored.run_ids.filter(pc.invert(pc.is_in(stored.run_ids, value_set=leaving)))
     if len(kept) < len(stored.run_ids):
-        parts = (part.filter(pc.invert(_is_among(part, run_ids))) for part in stored.iter_parts())
+        parts = (part.filter(pc.invert(is_among(part, run_ids))) for part in stored.iter_parts())
         lake.write_packed_day(day, packed_day(parts, kept))
 
 
@@ -105,28 +110,13 @@ def _by(moves: Iterable[Move], position: int) -> dict[str, list[Move]]:
     return groups
 
 
-def _is_among(table: pa.Table, run_ids: Iterable[str]) -> Any:
-    return pc.is_in(table["run_id"], value_set=pa.array(list(run_ids), pa.string()))
-
-
-@dataclass(slots=True)
-class _Count:
-    """How many runs were new or changed, and how many were as the lake had them."""
-
-    landed: int = 0
-    unchanged: int = 0
-
-    def add(self, other: _Count) -> None:
-        self.landed += other.landed
-        self.unchanged += other.unchanged
-
-
 class _Rewriting:
     """Goes through the days that staged rows belong to, and replaces each."""
 
-    def __init__(self, lake: LakeFiles, staging: Staging, *, replace: bool) -> None:
+    def __init__(self, lake: LakeFiles, staging: Staging, *, replace: bool, made_at_once: int) -> None:
         self.lake, self.staging, self.replace = lake, staging, replace
-        self.count = _Count()
+        self.count = Count()
+        self._places = BoundedSemaphore(made_at_once)
         self._movers: dict[str, list[str]] = {}
 
     def run(self) -> None:
@@ -168,11 +158,11 @@ class _Rewriting:
         rows: dict[str, list[tuple[str, Row]]] = defaultdict(list)
         for day, run_ids in run_ids_by_day.items():
             for part in parts_of(day):
-                for row in part.filter(_is_among(part, run_ids)).to_pylist():
+                for row in part.filter(is_among(part, run_ids)).to_pylist():
                     rows[row["run_id"]].append((day, row))
         return rows
 
-    def _merged(self, staged: list[Row], stored: list[Row], count: _Count) -> Row:
+    def _merged(self, staged: list[Row], stored: list[Row], count: Count) -> Row:
         if self.replace:
             merged = merge_rows(staged, made_before=merge_rows(stored) if stored else None)
         else:
@@ -190,21 +180,27 @@ class _Rewriting:
         incoming = self.staging.read_day(day)
         if day not in self._movers:
             return incoming
-        return incoming.filter(pc.invert(_is_among(incoming, self._movers[day])))
+        return incoming.filter(pc.invert(is_among(incoming, self._movers[day])))
 
-    def _rewrite(self, day: str, added: list[Row]) -> _Count:
+    def _rewrite(self, day: str, added: list[Row]) -> Count:
         """Replace a day's file by what it had, the staged rows and the rows of movers; not if nothing changes."""
+        with self._places:
+            content, count = self._rewritten(day, added)
+        if content is not None:
+            self.lake.write_packed_day(day, content)
+        return count
+
+    def _rewritten(self, day: str, added: list[Row]) -> tuple[memoryview | None, Count]:
+        """Return what a day's file is to be, null if it is that already."""
         incoming, movers, stored = self._staged_rows(day), _rows_table(added), StoredDay(self.lake.day_path(day))
-        change = _Change(self._merged_anew if self.replace else _merged_at_once, incoming, movers)
+        change = Change(self._merged_anew if self.replace else merged_at_once, incoming, movers)
         run_ids = pc.unique(pa.chunked_array([stored.run_ids, *incoming["run_id"].chunks, *movers["run_id"].chunks]))
         del incoming, movers
         content = packed_day(change.applied(stored), run_ids)
-        if change.is_one:
-            self.lake.write_packed_day(day, content)
-        return change.count
+        return (content if change.is_news else None), change.count
 
-    def _merged_anew(self, staged: pa.Table, stored: pa.Table, count: _Count) -> tuple[pa.Table, bool]:
-        """Return what `_merged_at_once` does of rows that are made anew, one by one."""
+    def _merged_anew(self, staged: pa.Table, stored: pa.Table, count: Count) -> tuple[pa.Table, bool]:
+        """Return what `merged_at_once` does of rows that are made anew, one by one."""
         before, rows, is_changed = _rows_by_id(stored), [], False
         for run_id, staged_rows in _rows_by_id(staged).items():
             rows.append(self._merged(staged_rows, before[run_id], count))
@@ -212,117 +208,11 @@ class _Rewriting:
         return _rows_table(rows), is_changed
 
 
-def _merged_at_once(staged: pa.Table, stored: pa.Table, count: _Count) -> tuple[pa.Table, bool]:
-    """Return the rows that runs come to, and whether they are others than those stored; count them."""
-    before, merged = merge_runs(stored), merge_runs(pa.concat_tables([staged, stored]))
-    is_new = len(before) < len(merged)
-    after = merged.take(pc.index_in(before["run_id"], value_set=_ids(merged))) if is_new else merged
-    unchanged = int(is_same_content(after, before).sum())
-    count.unchanged += unchanged
-    count.landed += len(merged) - unchanged
-    is_changed = len(merged) != len(stored) or unchanged < len(before) or not is_same_row(after, before).all()
-    return merged, is_changed
-
-
-class _Change:
-    """What comes to a day: rows that are merged with what it has, and rows of movers that take its place.
-
-    `is_one` tells, once it was applied, whether anything is another than before.
-    """
-
-    def __init__(
-        self, merge: Callable[[pa.Table, pa.Table, _Count], tuple[pa.Table, bool]], incoming: pa.Table, movers: pa.Table
-    ) -> None:
-        self.count = _Count()
-        self.is_one = len(movers) > 0
-        self._merge, self._incoming, self._movers = merge, incoming, movers
-        self._repeated = _repeated_ids(incoming)
-
-    def applied(self, stored: StoredDay) -> Iterator[pa.Table]:
-        """Yield the rows that the day has from now on, by ID, in parts. Of what it had, one part is held at a time."""
-        parts, after = stored.iter_parts(), None
-        for up_to in stored.up_to:
-            rows, movers = [next(parts)], _between(self._movers, after, up_to)
-            fresh, merged = self._merged(rows[0], _between(self._incoming, after, up_to))
-            replaced = [movers, *merged]
-            rows += [fresh, *replaced]
-            del fresh, merged, movers
-            yield _put_together(rows, replaced)
-            after = up_to
-
-    def _merged(self, stored: pa.Table, incoming: pa.Table) -> tuple[pa.Table, list[pa.Table]]:
-        """Return those of the rows that come whose runs are not there, and what the others are merged to."""
-        clashing = pc.or_(_is_among(incoming, self._repeated), pc.is_in(incoming["run_id"], value_set=_ids(stored)))
-        is_clashing = pc.any(clashing).as_py()
-        fresh = incoming.filter(pc.invert(clashing)) if is_clashing else incoming
-        self.count.landed += len(fresh)
-        self.is_one = self.is_one or len(fresh) > 0
-        merged = []
-        for some, its in _clashes(incoming.filter(clashing), stored) if is_clashing else ():
-            rows, is_changed = self._merge(some, its, self.count)
-            merged.append(rows)
-            self.is_one = self.is_one or is_changed
-        return fresh, merged
-
-
-def _between(table: pa.Table, after: str | None, up_to: str | None) -> pa.Table:
-    """Return the rows whose IDs come after one, up to another; null is no bound."""
-    for bound, is_within in ((after, pc.greater), (up_to, pc.less_equal)):
-        if bound is not None and len(table):
-            table = table.filter(is_within(table["run_id"], bound))
-    return table
-
-
-def _put_together(parts: list[pa.Table], replaced: list[pa.Table]) -> pa.Table:
-    """Return the rows that a day has from now on, by ID: those it had, but of the runs that are replaced, and new ones.
-    The first part is what it had; `replaced` are those of the others that may take the place of some of that.
-
-    Which rows, and in which order, is worked out of the IDs; then each column is copied once, and what it was made of
-    let go: the lists are empty then.
-    """
-    order = pc.sort_indices(_column(parts, "run_id"))
-    if replaced and len(parts[0]):
-        run_ids = _column(replaced, "run_id").combine_chunks()
-        is_left = pc.is_in(parts[0]["run_id"], value_set=run_ids)
-        order = order.filter(pc.invert(pc.is_in(order, value_set=pc.indices_nonzero(is_left))))
-    columns = [_column(parts, name) for name in reversed(RUNS_FILE_SCHEMA.names)]
-    parts.clear()
-    replaced.clear()
-    return pa.table([columns.pop().take(order) for _ in RUNS_FILE_SCHEMA], schema=RUNS_FILE_SCHEMA)
-
-
-def _column(tables: list[pa.Table], name: str) -> pa.ChunkedArray:
-    """Return a column of several tables, one below the other; nothing is copied."""
-    chunks = [chunk for table in tables for chunk in table[name].chunks]
-    return pa.chunked_array(chunks, RUNS_FILE_SCHEMA.field(name).type)
-
-
-def _repeated_ids(table: pa.Table) -> list[str]:
-    counts = pc.value_counts(_ids(table))
-    repeated: list[str] = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
-    return repeated
-
-
-def _clashes(incoming: pa.Table, existing: pa.Table) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Yield the rows of runs that came more than once or are there already, those of a bounded number at a time."""
-    run_ids = pc.unique(incoming["run_id"]).sort()
-    for start in range(0, len(run_ids), _MERGE_ROWS):
-        part = run_ids.slice(start, _MERGE_ROWS)
-        yield (
-            incoming.filter(pc.is_in(incoming["run_id"], value_set=part)),
-            existing.filter(pc.is_in(existing["run_id"], value_set=part)),
-        )
-
-
 def _rows_by_id(table: pa.Table) -> dict[str, list[Row]]:
     rows: dict[str, list[Row]] = defaultdict(list)
     for row in table.to_pylist():
         rows[row["run_id"]].append(row)
     return rows
-
-
-def _ids(table: pa.Table) -> pa.Array:
-    return table["run_id"].combine_chunks()
 
 
 def _rows_table(rows: list[Row]) -> pa.Table:

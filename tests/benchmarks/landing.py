@@ -1,7 +1,8 @@
 """Changed runs landing in lakes of millions, by `pipeline load` of saved payloads: reading, logging, merging, writing.
 
 First a hundred thousand of them, spread over all days of a lake of five million. Then a thousand of one day, in lakes
-of one and of ten million: the same day in both, and one that is ten times as large.
+of one and of ten million: the same day in both, and one that is ten times as large. Last a thousand of a day of a
+million.
 """
 
 from __future__ import annotations
@@ -105,6 +106,7 @@ def _line_of_spread(lake: MadeLake, number: int, took: list[Took]) -> Line:
 def _lines_of_a_day(sizes: _Sizes, options: Options, folder: Path) -> list[Line]:
     small = lakes.made_once(options.lakes, sizes.small_lake, sizes.days)
     large = lakes.made_once(options.lakes, sizes.large_lake, sizes.days)
+    busy = lakes.made_once(options.lakes, sizes.small_lake, 2)
     last = sizes.days - 1
     took = in_turn(
         options.turns(5),
@@ -112,6 +114,7 @@ def _lines_of_a_day(sizes: _Sizes, options: Options, folder: Path) -> list[Line]
             "small lake": lambda _turn: land(small, list(small.numbers(last)[: sizes.of_a_day]), folder),
             "large lake": lambda _turn: land(large, list(large.numbers(last)[: sizes.of_a_day]), folder),
             "large day": lambda _turn: land(large, list(large.numbers(0)[: sizes.of_a_day]), folder),
+            "busy day": lambda _turn: land(busy, list(busy.numbers(0)[: sizes.of_a_day]), folder),
         },
         once_before=True,
     )
@@ -125,6 +128,10 @@ def _lines_of_a_day(sizes: _Sizes, options: Options, folder: Path) -> list[Line]
         _line_of_a_day(
             f"{what} of {large_size:,} runs, lake of {large.runs:,}", took["large day"],
             f"a day of {small_size:,} in the same lake", took["large lake"],
+        ),
+        _line_of_memory(
+            f"{what} of {busy.sizes[0]:,} runs", took["busy day"],
+            f"a day of {small_size:,}", took["large lake"],
         ),
     ]  # fmt: skip
 
@@ -140,6 +147,17 @@ def _line_of_a_day(what: str, took: list[Took], other: str, beside: list[Took], 
         f"at most {most} times: the day's cost, not the lake's" if most else "",
         times.median <= most if most else None,
         _figures(took),
+    )
+
+
+def _line_of_memory(what: str, took: list[Took], other: str, beside: list[Took]) -> Line:
+    peaks, other_peaks = ([each.peak_mib for each in of] for of in (took, beside))
+    return Line(
+        f"{what}: peak of memory",
+        Spread.of(peaks).text(" MiB"),
+        f"{other}: {Spread.of(other_peaks).text(' MiB')}",
+        ratios(peaks, other_peaks).text(" times"),
+        figures=_figures(took),
     )
 
 
