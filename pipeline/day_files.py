@@ -53,8 +53,8 @@ def packed_table(table: pa.Table) -> memoryview:
     table = table.cast(RUNS_FILE_SCHEMA)
     if not _is_sorted(table["run_id"].combine_chunks()):
         table = table.sort_by("run_id")
-    rows = len(table) if len(table) <= WHOLE_ROWS else PART_ROWS
-    parts = (table.slice(start, rows) for start in range(0, max(1, len(table)), max(1, rows)))
+    rows = WHOLE_ROWS if len(table) <= WHOLE_ROWS else PART_ROWS
+    parts = (table.slice(start, rows) for start in range(0, len(table), rows))
     return packed_day(parts, table["run_id"])
 
 

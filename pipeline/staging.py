@@ -40,7 +40,7 @@ _PAYLOADS_BYTES = 4 << 20
 _BATCH_ROWS = 1_024
 _BATCH_BYTES = 32 << 20
 _MEMORY_BYTES = 4 << 20
-_CODEC = pa.Codec("lz4")
+_CODEC = "lz4"
 
 
 @dataclass(slots=True)
@@ -127,11 +127,12 @@ class Staging:
         rows, days = self._in_memory
         parts = [rows.slice(*days[day])] if day in days else []
         if day in self._spilled:
+            codec = pa.Codec(_CODEC)  # not one for all: days are read in threads
             with self._rows_path.open("rb") as file:
                 told = iter(self._spilled[day])
                 for offset, length, unpacked in zip(told, told, told, strict=True):
                     file.seek(offset)
-                    content = _CODEC.decompress(file.read(length), unpacked)
+                    content = codec.decompress(file.read(length), unpacked)
                     parts.append(pa.ipc.read_record_batch(content, _STAGED_SCHEMA))
         table = pa.Table.from_batches(parts, _STAGED_SCHEMA)
         return table.drop_columns([_DAY.name]).cast(RUNS_FILE_SCHEMA)
@@ -221,12 +222,13 @@ class Staging:
 
     def _spill(self) -> None:
         rows, days = self._sorted_by_day()
+        codec = pa.Codec(_CODEC)
         with self._rows_path.open("ab") as file:
             for day, (start, length) in days.items():
                 # Not a stream of its own, which repeats the schema: it takes ten times as long.
                 content = rows.slice(start, length).serialize()
                 offset = file.tell()
-                file.write(_CODEC.compress(content))
+                file.write(codec.compress(content))
                 self._spilled[day].extend((offset, file.tell() - offset, content.size))
 
     def _sorted_by_day(self) -> tuple[pa.RecordBatch, dict[str, tuple[int, int]]]:

@@ -77,6 +77,7 @@ QUESTIONS: dict[str, Question] = {
         {"finished": sorted(FINISHED), "run_ids": [], "kinds": ["extract_run", "parse_run"]},
     ),
     "sync_inferred": Question(read_sql("sync_inferred"), {"workspace": None}),
+    "sync_totals_alone": Question(read_sql("sync_totals_alone")),
 }  # fmt: skip
 """Those that no method puts; what is to be asked for by ID is filled in by who asks."""
 

@@ -16,13 +16,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline import day_files, holding, landing, sealed_parquet, staging
+from pipeline import day_change, day_files, holding, landing, sealed_parquet, staging
 from pipeline.arrow_schemas import RUNS_FILE_SCHEMA, RUNS_SCHEMA
 from pipeline.catalog import Lake
 from pipeline.errors import LakeDamagedError, RunFailedError, RunMissingError
 from pipeline.lake import LakeFiles, UnlandedLog
 from pipeline.landing import land_logs
-from pipeline.loads import Load
+from pipeline.loads import Load, recover
+from pipeline.raw import raw_path
 from tests.conftest import NOON, classify, land
 from tests.worlds import make_squeezed_world
 
@@ -373,6 +374,27 @@ def test_two_days_are_written_at_a_time_and_two_are_made_but_in_a_load_in_parts_
     assert (most_at_once["made"], most_at_once["either"]) == (made_at_once, 2)
 
 
+def test_once_a_day_cannot_be_written_no_other_is_begun_and_all_land_later(
+    lake: LakeFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+
+    def refusing(_lake: LakeFiles, day: str, _content: memoryview) -> None:
+        begun.append(day)
+        time.sleep(0.05)  # the other thread's is under way as well
+        raise OSError("refused")
+
+    payloads = [classify(f"clr_{day}", createdAt=f"2026-11-{day:02}T08:00:00Z") for day in range(1, 21)]
+    with monkeypatch.context() as patched:
+        patched.setattr(LakeFiles, "write_packed_day", refusing)
+        with pytest.raises(OSError, match="refused"):
+            land(lake, *payloads)
+    assert 1 <= len(begun) < 20
+    assert lake.days() == []
+    assert recover(lake) == 1
+    assert len(stored(lake)) == 20
+
+
 PARTS_DAY = "2026-11-02"
 
 
@@ -439,6 +461,8 @@ def test_a_day_that_is_not_in_order_is_put_in_order_by_whatever_writes_it(
     mix()
     land(lake, parse_detail(createdAt="2026-10-29T08:00:00Z"))  # leaves this day
     assert lake.read_day(PARTS_DAY)["run_id"].to_pylist() == [*in_order["run_id"].to_pylist()[:-2], "pr_2"]
+    left_here = sorted(zlib.crc32(run_id.encode()) for run_id in in_order["run_id"].to_pylist() if run_id != "pr_1")
+    assert holding.read_hashes(lake.day_path(PARTS_DAY)).tolist() == left_here  # type: ignore[union-attr]
     mix()
     load = Load(lake, command="fetch", source="test", now=lambda: NOON + timedelta(hours=1))
     gone = RunMissingError("gone", run_id="clr_03", reason="NOT_FOUND", http_status=404)
@@ -452,17 +476,41 @@ def test_a_day_that_is_not_in_order_is_put_in_order_by_whatever_writes_it(
 def test_of_a_large_day_no_more_than_a_part_is_in_memory(lake: LakeFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     set_part_rows(monkeypatch, 5)
     land(lake, *(of_day(number, 10) for number in range(40)))
-    next_of, parts, left = sealed_parquet.StoredTable._next_of, [], []
+    parts, left = [], []
 
-    def noting(self: sealed_parquet.StoredTable, batches: Any) -> Any:
+    def noted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def noting(*arguments: Any) -> Any:
+            part = function(*arguments)
+            parts.append(weakref.ref(part))
+            return part
+
+        return noting
+
+    def looking(self: sealed_parquet.StoredTable, batches: Any) -> Any:
         left.append(sum(part() is not None for part in parts))
-        part = next_of(self, batches)
-        parts.append(weakref.ref(part))
-        return part
+        return next_of(self, batches)
 
-    monkeypatch.setattr(sealed_parquet.StoredTable, "_next_of", noting)
+    next_of = noted(sealed_parquet.StoredTable._next_of)
+    monkeypatch.setattr(sealed_parquet.StoredTable, "_next_of", looking)
+    monkeypatch.setattr(day_change, "_put_together", noted(day_change._put_together))
     land(lake, of_day(22, 20), of_day(50, 1))
     assert left == [0] * 8
+    assert len(parts) == 16  # what was there, and what it became
+
+
+@pytest.mark.parametrize("changed", [0, 5, 9])
+def test_a_change_in_one_part_of_a_day_lands_though_all_else_comes_as_it_is(
+    lake: LakeFiles, monkeypatch: pytest.MonkeyPatch, changed: int
+) -> None:
+    set_part_rows(monkeypatch, 3)
+    load_ids = [land(lake, *(of_day(number, 10) for number in range(10))).load_id]
+    before = lake.read_day(PARTS_DAY)
+    load_ids.append(land(lake, of_day(changed, 20)).load_id)
+    after = lake.read_day(PARTS_DAY)
+    lake.write_day(PARTS_DAY, before)
+    *_, last = land_logs(lake, [UnlandedLog(raw_path(lake.raw_folder, each), each, 0) for each in load_ids])
+    assert (last.landed, last.unchanged) == (1, 9)
+    assert lake.read_day(PARTS_DAY).equals(after)
 
 
 @pytest.mark.parametrize("rows", [3, 100])

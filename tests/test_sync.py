@@ -17,14 +17,15 @@ from pipeline.config import Connection, Secret
 from pipeline.errors import LakeLockedError
 from pipeline.kinds import BY_OBJECT, FINISHED, KINDS
 from pipeline.lake import LakeFiles
+from pipeline.loads import Load
 from pipeline.sandbox.life import Life
 from pipeline.sandbox.model import Run
 from pipeline.sandbox.server import SandboxServer, serve
 from pipeline.sandbox.world import World
 from pipeline.sync import SyncOptions, plan_sync, run_sync
-from pipeline.sync_outcome import WorkspaceOutcome
+from pipeline.sync_outcome import WorkspaceOutcome, count_inferred
 from pipeline.sync_state import SyncFiles
-from tests.conftest import connect
+from tests.conftest import NOON, connect
 from tests.worlds import make_late_world, make_squeezed_world
 
 CLASSIFY, EXTRACT, PARSE, WORKFLOW, EDIT = (
@@ -239,6 +240,38 @@ def test_form_detections_named_in_a_breakdown_are_found(lake: LakeFiles, server:
     server.asked.clear()
     sync(lake, server, full=True)
     assert not gone & set(server.asked)
+
+
+@pytest.mark.parametrize(
+    ("fields", "inferred", "asked"),
+    [
+        ({"usage": {"credits": 0.7, "totalCredits": 1}}, 1, True),
+        ({"usage": {"credits": 0.7, "totalCredits": 0.7}}, 0, False),
+        ({"usage": {"credits": 0.7}}, 0, False),
+        ({"usage": {"credits": 0.7, "totalCredits": 1, "breakdown": []}}, 0, False),
+        ({"usage": {"credits": 0.7, "totalCredits": 1}, "workspace_id": "ws_2"}, 0, True),
+        ({"usage": {"credits": 0, "totalCredits": 1}, "object": "workflow_run", "id": "workflow_run_1"}, 0, False),
+    ],
+)
+def test_what_is_inferred_is_counted_without_working_out_all_lines_where_no_total_stands_alone(
+    lake: LakeFiles, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], inferred: int, asked: bool
+) -> None:
+    workspace_id = fields.get("workspace_id")
+    payload = {"object": "extract_run", "id": "exr_1", "status": "PROCESSED", "parseRunId": "pr_1", **fields}
+    load = Load(lake, command="sync", source="lists")
+    body = json.dumps(payload).encode()
+    load.take_run(payload["id"], body, fetched_at=NOON, is_detail=False, workspace_id=workspace_id)
+    load.finish()
+    names: list[str] = []
+    ask = Lake.ask
+
+    def noting(self: Lake, name: str, **params: Any) -> Any:
+        names.append(name)
+        return ask(self, name, **params)
+
+    monkeypatch.setattr(Lake, "ask", noting)
+    assert count_inferred(lake, None, tell=pytest.fail) == inferred
+    assert ("sync_inferred" in names) == asked
 
 
 @pytest.mark.long

@@ -1,0 +1,4 @@
+-- Whether any run tells a total beyond its own credits, and not for what: else nothing is inferred (see credit_lines).
+SELECT count(*) > 0 AS are_there
+FROM runs
+WHERE kind IS DISTINCT FROM 'workflow_run' AND breakdown IS NULL AND total_credits > credits
