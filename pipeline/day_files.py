@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 from pipeline import holding, sealed_parquet
 from pipeline.arrow_schemas import RUNS_FILE_SCHEMA
 
-WHOLE_ROWS = 16_384
-"""Up to so many rows are one part: less work, and some 8 MB of memory."""
-PART_ROWS = 8_192
-"""How many rows are read, and put into a group, at a time where there are more; files are 1.5 % larger for that."""
+PART_ROWS = 32_768
+"""How many rows are read, and put into a group, at a time: some 20 MB. Of smaller groups questions take longer: of
+8,192 rows up to twice as long, where they read few columns (measured); of these a fifth, and one run's is found sooner.
+"""
 
 
 class StoredDay:
@@ -31,7 +31,7 @@ class StoredDay:
         self._stored = sealed_parquet.StoredTable(path, RUNS_FILE_SCHEMA)
         self.run_ids: pa.Array = self._stored.read(["run_id"])["run_id"].combine_chunks()
         self._is_sorted = _is_sorted(self.run_ids)
-        is_whole = len(self.run_ids) <= WHOLE_ROWS or not self._is_sorted
+        is_whole = len(self.run_ids) <= PART_ROWS or not self._is_sorted
         ends = () if is_whole else range(PART_ROWS, len(self.run_ids), PART_ROWS)
         self.up_to: list[str | None] = [*(self.run_ids[end - 1].as_py() for end in ends), None]
 
@@ -53,8 +53,7 @@ def packed_table(table: pa.Table) -> memoryview:
     table = table.cast(RUNS_FILE_SCHEMA)
     if not _is_sorted(table["run_id"].combine_chunks()):
         table = table.sort_by("run_id")
-    rows = WHOLE_ROWS if len(table) <= WHOLE_ROWS else PART_ROWS
-    parts = (table.slice(start, rows) for start in range(0, len(table), rows))
+    parts = (table.slice(start, PART_ROWS) for start in range(0, len(table), PART_ROWS))
     return packed_day(parts, table["run_id"])
 
 

@@ -403,16 +403,11 @@ def of_day(number: int, minute: int, **fields: Any) -> dict[str, Any]:
     return classify(f"clr_{number:02}", updatedAt=f"2026-11-02T12:{minute:02}:00Z", **fields)
 
 
-def set_part_rows(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
-    for name in ("PART_ROWS", "WHOLE_ROWS"):
-        monkeypatch.setattr(day_files, name, rows)
-
-
 @pytest.mark.parametrize("rows", [1, 2, 3, 10, 11, 100])
 def test_a_day_is_rewritten_in_parts_to_the_rows_that_it_should_have(
     lake: LakeFiles, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
-    set_part_rows(monkeypatch, rows)
+    monkeypatch.setattr(day_files, "PART_ROWS", rows)
     minutes = dict.fromkeys(range(10, 31), 10)
     land(lake, *(of_day(number, minute) for number, minute in minutes.items()))
     # Before, between, after those there, at the ends of parts; newer and older; twice; unchanged; one of another day.
@@ -446,7 +441,7 @@ def test_a_day_is_rewritten_in_parts_to_the_rows_that_it_should_have(
 def test_a_day_that_is_not_in_order_is_put_in_order_by_whatever_writes_it(
     lake: LakeFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    set_part_rows(monkeypatch, 3)
+    monkeypatch.setattr(day_files, "PART_ROWS", 3)
     land(lake, *(of_day(number, 10) for number in range(10)), parse_detail("pr_2", createdAt="2026-11-02T08:00:00Z"))
     land(lake, {**parse_detail(), "file": {**FILE, "createdAt": "2026-11-02T08:00:00Z"}})
     in_order = lake.read_day(PARTS_DAY)
@@ -474,7 +469,7 @@ def test_a_day_that_is_not_in_order_is_put_in_order_by_whatever_writes_it(
 
 
 def test_of_a_large_day_no_more_than_a_part_is_in_memory(lake: LakeFiles, monkeypatch: pytest.MonkeyPatch) -> None:
-    set_part_rows(monkeypatch, 5)
+    monkeypatch.setattr(day_files, "PART_ROWS", 5)
     land(lake, *(of_day(number, 10) for number in range(40)))
     parts, left = [], []
 
@@ -502,7 +497,7 @@ def test_of_a_large_day_no_more_than_a_part_is_in_memory(lake: LakeFiles, monkey
 def test_a_change_in_one_part_of_a_day_lands_though_all_else_comes_as_it_is(
     lake: LakeFiles, monkeypatch: pytest.MonkeyPatch, changed: int
 ) -> None:
-    set_part_rows(monkeypatch, 3)
+    monkeypatch.setattr(day_files, "PART_ROWS", 3)
     load_ids = [land(lake, *(of_day(number, 10) for number in range(10))).load_id]
     before = lake.read_day(PARTS_DAY)
     load_ids.append(land(lake, of_day(changed, 20)).load_id)
@@ -515,7 +510,7 @@ def test_a_change_in_one_part_of_a_day_lands_though_all_else_comes_as_it_is(
 
 @pytest.mark.parametrize("rows", [3, 100])
 def test_a_day_that_comes_as_it_is_is_not_written(lake: LakeFiles, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
-    set_part_rows(monkeypatch, rows)
+    monkeypatch.setattr(day_files, "PART_ROWS", rows)
     payloads = [of_day(number, 10) for number in range(10)]
     load = Load(lake, command="fetch", source="test")
     for payload in payloads:
