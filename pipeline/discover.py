@@ -179,7 +179,7 @@ class Walk:
         """Walk one part of the list and return where it began; null where the walk was stopped on the way."""
         edge, quiet = part.edge, 0
         async for page in iter_pages(self._client, self.kind, token=part.token):
-            times = _Times.of(page)
+            times = _Times(page)
             edge = (edge or _Edge(page.served_at)).seen(times)
             self.pages += 1
             rows = self._rows_within(page, times, part)
@@ -204,8 +204,9 @@ class Walk:
         oldest, until = part.down_to if self._sorted else self._since, self.bounds.until
         if oldest is None and until is None:
             return page.rows
+        created = row_times(page.rows, "createdAt")
         return [
-            row for row, updated_at, created_at in zip(page.rows, times.updated_at, times.created_at, strict=True)
+            row for row, updated_at, created_at in zip(page.rows, times.updated_at, created, strict=True)
             if not (oldest is not None and updated_at is not None and updated_at < oldest)
             and not (until is not None and created_at is not None and created_at >= until)
         ]  # fmt: skip
@@ -219,14 +220,13 @@ class Walk:
         return any(time is not None and time >= since for time in row_times(rows, "createdAt"))
 
     def _check_order(self, times: _Times) -> None:
-        if self._sorted and any(later - earlier >= _TOLD_TO for earlier, later in pairwise(times.told_updates())):
+        if self._sorted and any(later - earlier >= _TOLD_TO for earlier, later in pairwise(times.told)):
             self._sorted = False
             self._tell(f"list {self.kind.path}: not in the order asked for, so it is walked to its end")
 
     def _is_through(self, times: _Times, part: _Part, quiet: int) -> bool:
         if self._sorted:
-            told = times.told_updates()
-            return part.down_to is not None and bool(told) and told[-1] < part.down_to
+            return part.down_to is not None and bool(times.told) and times.told[-1] < part.down_to
         # Not in an order. Where one was promised, only the end of the list is sure; where none was, only a first walk,
         # or a full one, goes there.
         is_whole = self.kind.sortable or (self._is_whole and part.is_noted)
@@ -280,23 +280,15 @@ class _Edge:
     newest: datetime | None = None
 
     def seen(self, times: _Times) -> _Edge:
-        told = times.told_updates() if self.newest is None else None
-        return replace(self, newest=max(told)) if told else self
+        return replace(self, newest=max(times.told)) if self.newest is None and times.told else self
 
 
-@dataclass(frozen=True, slots=True)
 class _Times:
-    """When the rows of a page were created and last updated; null where a row does not tell."""
+    """When the rows of a page were last updated; null where a row does not tell. `told` are those that are told."""
 
-    created_at: list[datetime | None]
-    updated_at: list[datetime | None]
-
-    @classmethod
-    def of(cls, page: Page) -> _Times:
-        return cls(row_times(page.rows, "createdAt"), row_times(page.rows, "updatedAt"))
-
-    def told_updates(self) -> list[datetime]:
-        return [time for time in self.updated_at if time is not None]
+    def __init__(self, page: Page) -> None:
+        self.updated_at = row_times(page.rows, "updatedAt")
+        self.told = [time for time in self.updated_at if time is not None]
 
 
 def is_entry(row: Summary, kind: Kind) -> bool:

@@ -22,6 +22,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -68,12 +69,17 @@ def run_record(run_id: str, body: bytes, *, fetched_at: datetime, is_detail: boo
     if b"\\" in body and (b"\\ud" in body or b"\\uD" in body):  # one byte is found much sooner than several
         body = _LONE_SURROGATE.sub(_written_out, body)
     # Not json.dumps of a dict, which takes as long as all the rest of taking a payload.
-    workspace = "null" if workspace_id is None else _quoted(workspace_id)
-    head = (
-        f'{{"record": "run", "run_id": {_quoted(run_id)}, "fetched_at": "{fetched_at.isoformat()}", '
-        f'"detail": {"true" if is_detail else "false"}, "workspace_id": {workspace}, "payload": '
-    )
+    head = f'{{"record": "run", "run_id": {_quoted(run_id)}, {_run_fields(fetched_at, is_detail, workspace_id)}'
     return b"".join((head.encode(), body, b"}\n"))
+
+
+@lru_cache(256)  # the runs of a page have all of it in common
+def _run_fields(fetched_at: datetime, is_detail: bool, workspace_id: str | None) -> str:
+    workspace = "null" if workspace_id is None else _quoted(workspace_id)
+    return (
+        f'"fetched_at": "{fetched_at.isoformat()}", "detail": {"true" if is_detail else "false"}, '
+        f'"workspace_id": {workspace}, "payload": '
+    )
 
 
 def _written_out(found: re.Match[bytes]) -> bytes:

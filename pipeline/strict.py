@@ -47,7 +47,11 @@ def parse_page(content: bytes) -> tuple[Any, list[bytes]]:
     texts: list[bytes] = []
     if isinstance(value, dict) and isinstance(value.get("data"), list):
         texts = [bytes(raw) for raw in _ENTRIES.decode(content).data]
-    return _within_bounds(value, lambda: _most_levels(content, texts)), texts
+    if not texts:
+        return _within_bounds(value, lambda: _brackets(content)), texts
+    # To count the brackets of all entries a second time, as a part of the page, takes longer than to write it without.
+    around = _ENCODER.encode({**value, "data": None})
+    return _within_bounds(value, lambda: 1 + _brackets(around) + _most_brackets(texts)), texts
 
 
 def read_json(line: bytes) -> Any:
@@ -146,7 +150,8 @@ class _PageReader:
 
     def most_levels(self) -> int:
         """Return a bound of how deep the object is nested."""
-        return _most_levels(self.text.encode(), [text.encode() for text in self.texts])
+        entries = [text.encode() for text in self.texts]
+        return _brackets(self.text.encode()) - sum(map(_brackets, entries)) + _most_brackets(entries)
 
     def _between(self, at: int, end: str, item: Callable[[int], int]) -> int:
         """Read the items from an opening bracket on, and return where the closing one ends."""
@@ -187,10 +192,8 @@ class _PageReader:
         return space.end() if space else at
 
 
-def _most_levels(content: bytes, entries: list[bytes]) -> int:
-    """Return a bound of how deep an object is nested of which the entries lie beside one another."""
-    each = [_brackets(entry) for entry in entries]
-    return _brackets(content) - sum(each) + max(each, default=0)
+def _most_brackets(texts: list[bytes]) -> int:
+    return max(map(_brackets, texts), default=0)
 
 
 def _brackets(content: bytes) -> int:

@@ -19,6 +19,8 @@ INT_BOUND = 2**63
 
 def text_value(value: str) -> str:
     """Return text that every store can hold: a lone surrogate, which is no character, is written out as `\\udc80`."""
+    if value.isascii():
+        return value
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -50,7 +52,7 @@ def decimal_value(value: int | float | Decimal) -> Decimal:
 def _text(value: Any) -> str:
     if type(value) is not str:
         raise ValueError(value)
-    return value if value.isascii() else text_value(value)
+    return text_value(value)
 
 
 def _texts(values: list[Any]) -> list[Any]:
