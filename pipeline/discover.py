@@ -294,7 +294,10 @@ class _Times:
 def is_entry(row: Summary, kind: Kind) -> bool:
     """Tell whether a page's row is a run of a kind: one whose ID tells another kind would be filed under it."""
     run_id = row.get("id")
-    return row.get("object") == kind.object and isinstance(run_id, str) and kind_of(run_id) in (None, kind)
+    if row.get("object") != kind.object or not isinstance(run_id, str):
+        return False
+    # No prefix begins with another: what begins as the kind's IDs do is of no other kind.
+    return run_id.startswith(kind.prefix) or kind_of(run_id) is None
 
 
 def row_times(rows: list[Summary], name: str) -> list[datetime | None]:

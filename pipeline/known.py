@@ -59,12 +59,13 @@ class Known(Scratch):
         self._left: dict[Kind, frozenset[str]] = defaultdict(lambda: days)
         self._pages: Counter[Kind] = Counter()
         super().__init__(_TABLE)
-        self._stored = duckdb.connect(config={"memory_limit": "256MB"})
+        self._stored: duckdb.DuckDBPyConnection | None = None
         self._turn = threading.Lock()
 
     def close(self) -> None:
         """Remove it from the disk."""
-        self._stored.close()
+        if self._stored is not None:
+            self._stored.close()
         super().close()
 
     def is_at_hand(self, kind: Kind) -> bool:
@@ -123,10 +124,13 @@ class Known(Scratch):
             return
         self._left[kind] -= days
         paths = [str(self._lake.day_path(day)) for day in sorted(days)]
+        if self._stored is None:
+            self._stored = duckdb.connect(config={"memory_limit": "256MB"})
+        stored = self._stored
 
         def look_up() -> None:
-            self._stored.read_parquet(paths, hive_partitioning=False).create_view("stored", replace=True)
-            relation = self._stored.sql(_MARKS, params={"kind": kind.object, "workspace": self._workspace_id})
+            stored.read_parquet(paths, hive_partitioning=False).create_view("stored", replace=True)
+            relation = stored.sql(_MARKS, params={"kind": kind.object, "workspace": self._workspace_id})
             self._keep(kind, relation)
 
         self._lake.ask(look_up)

@@ -40,13 +40,20 @@ def parquet_bytes_of_parts(parts: Iterable[pa.Table], schema: pa.Schema, *, head
     """
     content = io.BytesIO()  # Arrow's own doubles its memory whenever that is full
     sink = pa.PythonFile(content, mode="w")
-    paths = (path for field in schema for path in _leaves(field.name, field.type))
-    repeating = [path for path in paths if path not in _DISTINCT]
+    parts = iter(parts)
+    first = next(parts, None)
+    empty = _empty_columns(first) if first is not None and len(first) <= _AT_ONCE_ROWS else set()
+    paths = {path: field.name in empty for field in schema for path in _leaves(field.name, field.type)}
     with pq.ParquetWriter(
-        sink, schema, compression="zstd", write_page_checksum=True, use_dictionary=repeating,
+        sink, schema, write_page_checksum=True,
+        compression={path: "none" if is_empty else "zstd" for path, is_empty in paths.items()},
+        use_dictionary=[path for path, is_empty in paths.items() if not is_empty and path not in _DISTINCT],
         store_decimal_as_integer=True,  # read in four fifths of the time
     ) as writer:  # fmt: skip
         sink.write(head)
+        if first is not None:
+            writer.write_table(first, row_group_size=131_072)
+            del first
         for part in parts:
             writer.write_table(part, row_group_size=131_072)
             del part
@@ -54,6 +61,11 @@ def parquet_bytes_of_parts(parts: Iterable[pa.Table], schema: pa.Schema, *, head
             {"pipeline_schema": str(SCHEMA_VERSION), "pipeline_sha256": sealed.ZEROS.decode()}
         )
     return sealed.seal(content.getbuffer(), sealed.IN_PARQUET)
+
+
+def _empty_columns(table: pa.Table) -> set[str]:
+    """Return the columns without a value: to compress their nothing takes a quarter of the time of a small file."""
+    return {name for name in table.column_names if table[name].null_count == len(table)}
 
 
 def _leaves(path: str, type: pa.DataType) -> Iterator[str]:
