@@ -14,8 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import duckdb
-
+from pipeline import duckdb_core
 from pipeline.answers import Reports, documented_reasons
 from pipeline.errors import UsageError
 from pipeline.ledger import SUMS, Kept, LedgerFiles, Stamp
@@ -23,11 +22,12 @@ from pipeline.opening import Choose, existing_lake
 from pipeline.reports import read_sql
 from pipeline.reports.questions import Question
 from pipeline.reports.statements import check_reads_only
-from pipeline.rows import fetch_rows
+from pipeline.rows import Rows, loses_in_python, rows_asked, rows_of
 from pipeline.schema import DEAD_LETTERS, LOADS
 from pipeline.views import create_runs, create_view, parquet
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
 
 T = TypeVar("T")
@@ -35,9 +35,10 @@ T = TypeVar("T")
 _HELD_BYTES = 16 << 20
 """Up to this size of a lake's runs, what they charge is worked out once for all questions and held in memory."""
 
+_NO_ROWS = "the query gives no rows; ask with SELECT or FROM"
 _BARRED = "\nA locked lake reads its own files and no other; `pipeline sql --unlocked` does."
 
-_WRONG_QUERY = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
+_WRONG_QUERY = (duckdb_core.ParserException, duckdb_core.BinderException, duckdb_core.CatalogException)
 """What DuckDB says of a query that names or writes something wrongly, once the views of the files are there."""
 
 _OF_FILES = frozenset({"documented_reasons", "runs", "loads", "dead_letters"})
@@ -57,7 +58,7 @@ _OF_LINES = ("credit_l", "unknown_credits")
 """What a query names that asks for single lines of credits: `credit_lines`, `credit_ledger`, `unknown_credits`."""
 
 
-class Lake(Reports[duckdb.DuckDBPyRelation]):
+class Lake(Reports["duckdb.DuckDBPyRelation"]):
     """A lake to ask. `.sql(…)`, `.runs()`, `.credits()`, … give DuckDB relations: `.df()`, `.arrow()`, `.pl()`.
 
     The views are `runs` (one row a run), `charges` (one row a charge line, as each run reports it), `credit_ledger`
@@ -73,7 +74,7 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
     def __init__(self, path: Path | str, *, locked: bool = False, choose: Choose | None = None) -> None:
         self.files = existing_lake(path, choose=choose)
         self.files.refuse_newer()
-        self.con = duckdb.connect()
+        self.con = duckdb_core.connect()
         self.con.execute("SET TimeZone = 'UTC'; SET python_enable_replacements = false")
         self._ledger = LedgerFiles(self.files)
         self._answers = 0
@@ -94,7 +95,9 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-        of_duckdb = isinstance(error, duckdb.Error) or isinstance(getattr(error, "__cause__", None), duckdb.Error)
+        of_duckdb = isinstance(error, duckdb_core.Error) or isinstance(
+            getattr(error, "__cause__", None), duckdb_core.Error
+        )
         if of_duckdb and not self._is_query_wrong:
             # Relations are worked out when they are read, which may be the first time that a page is.
             self.files.raise_damage()
@@ -108,11 +111,24 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
 
         Raises UsageError with DuckDB's own words where the query is wrong, LakeDamagedError where a file is.
         """
+        duckdb_core.have_relations()
         with self._saying_what_is_wrong(query):
             relation = self._answered(query, lambda: self.con.sql(query, params=params or None))
         if relation is None:
-            raise UsageError("the query gives no rows; ask with SELECT or FROM")
+            raise UsageError(_NO_ROWS)
         return relation
+
+    def read(self, query: str) -> Rows:
+        """Return the rows of the answer to a query, fetched as they are read; until then nothing else may be asked.
+
+        Raises as `sql` does, and DuckDB's errors where the query fails while it is read.
+        """
+        with self._saying_what_is_wrong(query):
+            self._answered(query, lambda: self.con.execute(query))
+        found = rows_asked(self.con)
+        if not found.names:
+            raise UsageError(_NO_ROWS)
+        return rows_of(self.sql(query)) if loses_in_python(found.types) else found
 
     def runs(self) -> duckdb.DuckDBPyRelation:
         """Return all runs, one row each."""
@@ -135,28 +151,26 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
         `LakeFiles.ask`). It is held in memory until the lake is closed. Raises as `sql` does, and LakeError where the
         files are being replaced all the while.
         """
-        try:
-            self.files.ask(lambda: self._keep(question), may_wait=False)
-        except duckdb.Error as error:
-            self._is_query_wrong = True  # no file is damaged: a value is not what the query takes it for
-            raise _unanswerable(error) from error
-        return self.con.table(f"{_ANSWERS}.answer_{self._answers}")
+        duckdb_core.have_relations()
+        return self.con.table(self._worked_out(question))
 
-    def ask(self, name: str, **params: Any) -> duckdb.DuckDBPyRelation:
-        """Return the answer to a query of this package, by the name of its file, as `answer` does."""
-        return self.answer(Question(read_sql(name), params, is_own=True))
+    def ask(self, name: str, **params: Any) -> Rows:
+        """Return the answer to a query of this package, by the name of its file, worked out as by `answer`."""
+        self.con.execute(f"FROM {self._worked_out(Question(read_sql(name), params, is_own=True))}")
+        return rows_asked(self.con)
 
     def rows(self, question: Question) -> list[tuple[Any, ...]]:
         """Return the rows of the answer to a question."""
-        return fetch_rows(self.answer(question))
+        return self.con.execute(f"FROM {self._worked_out(question)}").fetchall()
 
     def from_arrow(self, table: pa.Table) -> duckdb.DuckDBPyRelation:
         """Return a table as a relation."""
+        duckdb_core.have_relations()
         return self.con.from_arrow(table)
 
     def data_as_of(self) -> datetime | None:
         """Return when the API was last asked, by the loads; null where there are none."""
-        ((last,),) = fetch_rows(self.sql("SELECT max(ended_at) AS last FROM loads"))
+        ((last,),) = self.read("SELECT max(ended_at) AS last FROM loads").rows
         return last if isinstance(last, datetime) else None
 
     def keep_ledger(self, *, tell: Callable[[str], None] = lambda _message: None) -> None:
@@ -168,7 +182,7 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
             return
         try:
             self._ledger.refresh(tell=tell)
-        except (OSError, duckdb.Error) as error:
+        except (OSError, duckdb_core.Error) as error:
             tell(f"{self._ledger.folder}: the credit ledger cannot be kept ({error}); working it out takes a while")
 
     def hold(self) -> None:
@@ -187,9 +201,18 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
         """Return the newest day that a run was created on, and whether it was over when the API was last asked."""
         stamps = self._ledger.stamps()
         if self._newest is None or self._newest[0] != stamps or self.files.moving_path.exists():
-            ((day, fetched_on),) = fetch_rows(self.ask("newest_day"))
+            ((day, fetched_on),) = self.ask("newest_day").rows
             self._newest = (stamps, day, day is not None and fetched_on is not None and fetched_on > day)
         return self._newest[1:]
+
+    def _worked_out(self, question: Question) -> str:
+        """Put the answer to a question into a table, and return its name; raise as `answer` does."""
+        try:
+            self.files.ask(lambda: self._keep(question), may_wait=False)
+        except duckdb_core.Error as error:
+            self._is_query_wrong = True  # no file is damaged: a value is not what the query takes it for
+            raise _unanswerable(error) from error
+        return f"{_ANSWERS}.answer_{self._answers}"
 
     def _keep(self, question: Question) -> None:
         """Put the answer to a question into a table. What DuckDB says of the query is as it says it, but where it is
@@ -216,10 +239,10 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
             if "credit_lines" in named:
                 self._hold_credit_lines()
             yield
-        except duckdb.Error as error:
+        except duckdb_core.Error as error:
             # Whoever mistypes a name need not wait until all files are read.
             self._is_query_wrong = has_views and isinstance(error, _WRONG_QUERY)
-            if has_views and is_asked and not isinstance(error, (*_WRONG_QUERY, duckdb.PermissionException)):
+            if has_views and is_asked and not isinstance(error, (*_WRONG_QUERY, duckdb_core.PermissionException)):
                 raise
             if not self._is_query_wrong:
                 self.files.raise_damage(footers_only=True)
@@ -229,7 +252,7 @@ class Lake(Reports[duckdb.DuckDBPyRelation]):
         """Return what a query gives, asked again with all views where it may name one in a way of its own."""
         try:
             return ask()
-        except duckdb.CatalogException:
+        except duckdb_core.CatalogException:
             if self._made.issuperset(_VIEWS):
                 raise
             self._refresh(query, with_all=True)
@@ -323,8 +346,8 @@ def _named(text: str, kept: Kept | None, lines: Sequence[str] | None) -> set[str
     return found
 
 
-def _unanswerable(error: duckdb.Error, *, is_locked: bool = False) -> UsageError:
-    barred = is_locked and isinstance(error, duckdb.PermissionException)
+def _unanswerable(error: duckdb_core.Error, *, is_locked: bool = False) -> UsageError:
+    barred = is_locked and isinstance(error, duckdb_core.PermissionException)
     return UsageError(f"the query cannot be answered: {error}{_BARRED if barred else ''}")
 
 

@@ -97,12 +97,10 @@ def _count_groups(
     if not files.days():
         return wanted, {}
     with Lake(files.folder) as lake:
-        sizes = lake.ask("cover_sizes", finished=sorted(FINISHED)).fetchall()
+        sizes = list(lake.ask("cover_sizes", finished=sorted(FINISHED)).rows)
         for run_ids in worklist.iter_open_batches(_BATCH):
-            rows = lake.ask(
-                "cover_wanted", run_ids=run_ids, finished=sorted(FINISHED), kinds=sorted(BY_OBJECT)
-            ).fetchall()
-            for kind, batch_id, status, count in rows:
+            answer = lake.ask("cover_wanted", run_ids=run_ids, finished=sorted(FINISHED), kinds=sorted(BY_OBJECT))
+            for kind, batch_id, status, count in answer.rows:
                 wanted.setdefault(BY_OBJECT[kind], Counter())[batch_id, status] += count
     return wanted, {(kind, name, value): count for kind, name, value, count in sizes}
 

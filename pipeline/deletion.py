@@ -18,7 +18,6 @@ from pipeline.arrow_schemas import TIME
 from pipeline.day_files import StoredDay, packed_day
 from pipeline.kinds import KINDS
 from pipeline.lake import LakeFiles
-from pipeline.rows import fetch_rows
 
 if TYPE_CHECKING:
     import duckdb
@@ -59,7 +58,7 @@ def mark_deleted(lake: LakeFiles, con: duckdb.DuckDBPyConnection) -> None:
         con.execute("CREATE TEMP VIEW gone AS SELECT NULL::VARCHAR AS run_id WHERE false")
         return
     con.read_parquet(paths, filename=True, hive_partitioning=False).create_view("landed")
-    found = fetch_rows(con.sql(_GONE))
+    found = con.execute(_GONE).fetchall()
     con.register("gone", pa.table({"run_id": pa.array([run_id for run_id, *_ in found], pa.string())}))
     by_day: dict[str, dict[str, datetime]] = defaultdict(dict)
     for run_id, failed_at, day, is_news in found:

@@ -74,5 +74,5 @@ def related_runs(lake: LakeFiles, run_ids: Iterable[str]) -> list[str]:
     if not lake.days():
         return []
     with Lake(lake.folder) as reader:
-        found = reader.ask("related_runs", run_ids=sorted(set(run_ids))).fetchall()
+        found = list(reader.ask("related_runs", run_ids=sorted(set(run_ids))).rows)
     return [run_id for (run_id,) in found]

@@ -15,16 +15,18 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-import duckdb
-
+from pipeline import duckdb_core
 from pipeline.discover import Summary, row_times
 from pipeline.kinds import PAGE_SIZE, Kind
 from pipeline.lake import UNKNOWN_DAY, LakeFiles
 from pipeline.scratch import Scratch
 from pipeline.values import decimal_value, text_value
+from pipeline.views import parquet
 
 _WHOLE_FROM = 30
 """After so many pages of a kind, all its runs are looked up at once: cheaper than on and on a page's days."""
+
+_FETCHED_ROWS = 10_000
 
 _MARKS = """
     SELECT
@@ -59,7 +61,7 @@ class Known(Scratch):
         self._left: dict[Kind, frozenset[str]] = defaultdict(lambda: days)
         self._pages: Counter[Kind] = Counter()
         super().__init__(_TABLE)
-        self._stored: duckdb.DuckDBPyConnection | None = None
+        self._stored: duckdb_core.DuckDBPyConnection | None = None
         self._turn = threading.Lock()
 
     def close(self) -> None:
@@ -125,25 +127,24 @@ class Known(Scratch):
         self._left[kind] -= days
         paths = [str(self._lake.day_path(day)) for day in sorted(days)]
         if self._stored is None:
-            self._stored = duckdb.connect(config={"memory_limit": "256MB"})
+            self._stored = duckdb_core.connect(config={"memory_limit": "256MB"})
         stored = self._stored
 
         def look_up() -> None:
-            stored.read_parquet(paths, hive_partitioning=False).create_view("stored", replace=True)
-            relation = stored.sql(_MARKS, params={"kind": kind.object, "workspace": self._workspace_id})
-            self._keep(kind, relation)
+            stored.execute(f"CREATE OR REPLACE VIEW stored AS FROM {parquet(paths)}")
+            self._keep(kind, stored.execute(_MARKS, {"kind": kind.object, "workspace": self._workspace_id}))
 
         self._lake.ask(look_up)
         self._con.execute("INSERT OR IGNORE INTO known (run_id, kind, mark) SELECT run_id, kind, mark FROM asked")
         self._con.execute("DELETE FROM asked")
 
-    def _keep(self, kind: Kind, relation: duckdb.DuckDBPyRelation) -> None:
+    def _keep(self, kind: Kind, answer: duckdb_core.DuckDBPyConnection) -> None:
         """Keep the answer, in place of one that turned out to be of files that were being replaced."""
         self._con.execute("DELETE FROM asked")
-        for batch in relation.to_arrow_reader(50_000):
-            run_ids, marks = (batch.column(name).to_pylist() for name in ("run_id", "mark"))
-            values = ((run_id, kind.object, mark) for run_id, mark in zip(run_ids, marks, strict=True))
-            self._con.executemany("INSERT INTO asked VALUES (?, ?, ?)", values)
+        while rows := answer.fetchmany(_FETCHED_ROWS):
+            self._con.executemany(
+                "INSERT INTO asked VALUES (?, ?, ?)", ((run_id, kind.object, mark) for run_id, mark in rows)
+            )
 
 
 def _day(time: datetime | None) -> str | None:

@@ -276,15 +276,15 @@ class LakeFiles(Turns):
         which gives wrong rows. If this goes on, it is asked in a pause of the writers, or, of who may not wait for
         that, refused with LakeError. Raises LakeDamagedError where a file is not what was written.
         """
-        import duckdb
+        from pipeline import duckdb_core
 
         for _ in range(_ASKED_AGAIN):
             before = self.versions()
             try:
                 found = query()
-            except (duckdb.Error, UsageError) as error:
+            except (duckdb_core.Error, UsageError) as error:
                 if self.versions() == before:
-                    if isinstance(error, duckdb.Error):
+                    if isinstance(error, duckdb_core.Error):
                         self.raise_damage()
                     raise
             else:

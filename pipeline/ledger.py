@@ -25,9 +25,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
-from pipeline import durable, sealed
+from pipeline import duckdb_core, durable, sealed
 from pipeline.lake import LakeFiles
 from pipeline.reports import read_sql
 
@@ -237,4 +235,4 @@ def is_of_other_version(manifest: Any) -> bool:
 def _made_by() -> str:
     """Return what the ledger's content depends on beside the runs: the queries, and whose hashes the hashes are."""
     queries = "".join(read_sql(name) for name in _QUERIES)
-    return f"{VERSION} duckdb {duckdb.__version__} {hashlib.sha256(queries.encode()).hexdigest()[:16]}"
+    return f"{VERSION} duckdb {duckdb_core.__version__} {hashlib.sha256(queries.encode()).hexdigest()[:16]}"

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
-import duckdb
-
+from pipeline import duckdb_core
 from pipeline.erased import is_pseudonym
 from pipeline.kinds import FINISHED, KINDS, Kind, kind_of
 from pipeline.reports import read_sql
@@ -54,7 +53,7 @@ class Database:
 
     def __init__(self, files: LakeFiles) -> None:
         self.files = files
-        self._con: duckdb.DuckDBPyConnection | None = None
+        self._con: duckdb_core.DuckDBPyConnection | None = None
 
     def __enter__(self) -> Database:
         return self
@@ -64,10 +63,10 @@ class Database:
             self._con.close()
 
     @property
-    def con(self) -> duckdb.DuckDBPyConnection:
+    def con(self) -> duckdb_core.DuckDBPyConnection:
         """The database; to make one takes longer than a question."""
         if self._con is None:
-            self._con = duckdb.connect()
+            self._con = duckdb_core.connect()
             self._con.execute("SET TimeZone = 'UTC'")
         return self._con
 
@@ -147,7 +146,7 @@ def _ask(
     return files.ask(ask, may_wait=False)
 
 
-def _create_views(con: duckdb.DuckDBPyConnection, files: LakeFiles, changed: list[str]) -> None:
+def _create_views(con: duckdb_core.DuckDBPyConnection, files: LakeFiles, changed: list[str]) -> None:
     create_runs(con, files, has_files=True)
     letters = [str(files.dead_letters_path)] if files.dead_letters_path.exists() else []
     create_view(con, "dead_letters", letters, DEAD_LETTERS)

@@ -16,9 +16,10 @@ from decimal import Decimal
 from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
+from pipeline import duckdb_core
 from pipeline.errors import UsageError
 from pipeline.html import Page, write_page
-from pipeline.rows import fetch_rows
+from pipeline.rows import Rows, rows_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -32,26 +33,27 @@ _PLAIN_PAGE = Page("pipeline")
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
-def write_relation(
-    relation: duckdb.DuckDBPyRelation,
-    *,
-    format: str,
-    stream: TextIO,
-    page: Page = _PLAIN_PAGE,
-    is_small: bool = False,
-) -> None:
-    """Write a relation's rows to a stream in one of `defaults.FORMATS`; of one that `is_small`, all are read at once.
+def write_relation(relation: duckdb.DuckDBPyRelation, *, format: str, stream: TextIO, page: Page = _PLAIN_PAGE) -> None:
+    """Write a relation's rows, few enough to be read at once, as `write_rows` does, or as Parquet (`write_parquet`)."""
+    if format == "parquet":
+        write_parquet(relation, stream)
+        return
+    try:
+        answer = rows_of(relation)
+    except duckdb_core.Error as error:
+        raise UsageError(f"the query cannot be answered: {error}") from error
+    write_rows(answer, format=format, stream=stream, page=page)
+
+
+def write_rows(answer: Rows, *, format: str, stream: TextIO, page: Page = _PLAIN_PAGE) -> None:
+    """Write rows to a stream, as they are read, in one of `defaults.FORMATS` but Parquet.
 
     The sentences of `page` stand below the rows in Markdown and HTML, its title above them in HTML. A table shows its
-    first thousand rows and says that there are more. Raises UsageError for Parquet on a terminal, and
-    where the query turns out to fail while it is read.
+    first thousand rows and says that there are more. Raises UsageError where the query turns out to fail while it is
+    read.
     """
+    names, rows = answer.names, _maps_as_pairs(answer)
     try:
-        if format == "parquet":
-            _write_parquet(relation, stream)
-            return
-        names = list(relation.columns)
-        rows = iter(fetch_rows(relation)) if is_small else _iter_rows(relation)
         if format == "csv":
             _write_csv(names, rows, stream)
         elif format == "json":
@@ -60,25 +62,49 @@ def write_relation(
             _write_markdown(names, rows, stream)
             stream.writelines(f"\n{_markdown_cell(note)}\n" for note in page.notes)
         elif format == "html":
-            _write_html(relation, rows, stream, page)
+            numbers = [type_.startswith(_NUMBERS) for type_ in answer.types]
+            write_page(page, names, rows, cell=shown, numbers=numbers, stream=stream)
         else:
             _write_first_rows(names, rows, stream)
-    except _failures() as error:
+    except duckdb_core.Error as error:
         raise UsageError(f"the query cannot be answered: {error}") from error
     except OverflowError as error:
         raise UsageError(f"a time cannot be shown ({error}); cast it to VARCHAR in the query") from error
 
 
-def _failures() -> tuple[type[Exception], ...]:
-    """Return what a query raises that fails while its answer is read; only asked, and imported, where one did."""
-    import duckdb
+def write_parquet(relation: duckdb.DuckDBPyRelation, stream: TextIO) -> None:
+    """Write a relation as a Parquet file, as it is read. Raises UsageError for a terminal, and where the query turns
+    out to fail.
+    """
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    return (duckdb.Error, pa.ArrowException, _QueryFailedError)
+    if stream.isatty():
+        raise UsageError("Parquet is not for a terminal; send it to a file: … --format parquet > FILE")
+    target: BinaryIO | TextIO = getattr(stream, "buffer", stream)
+    try:
+        reader = relation.to_arrow_reader(_BATCH_ROWS)
+        with pq.ParquetWriter(target, reader.schema, compression="zstd") as writer:
+            for batch in _iter_batches(reader):
+                writer.write_batch(batch)
+    except (duckdb_core.Error, pa.ArrowException, _QueryFailedError) as error:
+        raise UsageError(f"the query cannot be answered: {error}") from error
 
 
 class _QueryFailedError(Exception):
     """The query failed while its answer was read; the text is DuckDB's."""
+
+
+def _iter_batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    """Yield a reader's batches. What fails in DuckDB meanwhile comes through Arrow as an OSError, like a full disk."""
+    while True:
+        try:
+            batch = reader.read_next_batch()
+        except StopIteration:
+            return
+        except OSError as error:
+            raise _QueryFailedError(str(error)) from error
+        yield batch
 
 
 def write_table(names: Sequence[str], rows: Iterable[Sequence[Any]], *, stream: TextIO | None = None) -> None:
@@ -161,6 +187,7 @@ def shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.6g}"
     if isinstance(value, datetime):
+        _check_ends(value)
         return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S") if value.tzinfo else str(value)
     return printable(str(plain(value)) if not isinstance(value, list | dict) else _json_text(plain(value)))
 
@@ -189,6 +216,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Decimal):
         return f"{value:f}"
     if isinstance(value, datetime):
+        _check_ends(value)
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z") if value.tzinfo else value.isoformat()
     if isinstance(value, date | time):
         return value.isoformat()
@@ -203,43 +231,25 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def _iter_rows(relation: duckdb.DuckDBPyRelation) -> Iterator[tuple[Any, ...]]:
-    whole = _whole_number_columns(relation)
-    for batch in _iter_batches(relation.to_arrow_reader(_BATCH_ROWS)):
-        columns = [_values(batch.column(position)) for position in range(batch.num_columns)]
-        for position in whole:
-            columns[position] = [None if value is None else int(value) for value in columns[position]]
-        yield from zip(*columns, strict=True)
-
-
-def _values(column: pa.Array) -> list[Any]:
-    """Return a column's values. Of a time with a zone, pyarrow would import pandas first, which takes longer than most
-    questions.
+def _check_ends(time: datetime) -> None:
+    """Raise OverflowError where a time is infinite: DuckDB gives such a one as the last, or the first, of Python's
+    calendar, and without a zone.
     """
-    import pyarrow as pa
-
-    if not pa.types.is_timestamp(column.type) or column.type.tz is None or column.type.unit != "us":
-        values: list[Any] = column.to_pylist()
-        return values
-    times = column.cast(pa.timestamp("us")).to_pylist()
-    return [None if time is None else time.replace(tzinfo=UTC) for time in times]
+    if time in (datetime.max, datetime.min):
+        raise OverflowError("it is infinite, or at an end of the calendar")
 
 
-def _iter_batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-    """Yield a reader's batches. What fails in DuckDB meanwhile comes through Arrow as an OSError, like a full disk."""
-    while True:
-        try:
-            batch = reader.read_next_batch()
-        except StopIteration:
-            return
-        except OSError as error:
-            raise _QueryFailedError(str(error)) from error
-        yield batch
-
-
-def _whole_number_columns(relation: duckdb.DuckDBPyRelation) -> list[int]:
-    """Return where sums of whole numbers are: DuckDB's 128-bit integers come through Arrow as decimals."""
-    return [position for position, type_ in enumerate(relation.types) if str(type_) in ("HUGEINT", "UHUGEINT")]
+def _maps_as_pairs(answer: Rows) -> Iterator[Sequence[Any]]:
+    """Yield rows in which a map is a list of pairs: the keys of an object of JSON could only be text."""
+    maps = [place for place, type_ in enumerate(answer.types) if type_.startswith("MAP(")]
+    if not maps:
+        yield from answer.rows
+        return
+    for found in answer.rows:
+        row = [*found]
+        for place in maps:
+            row[place] = None if row[place] is None else list(row[place].items())
+        yield row
 
 
 def _write_csv(names: Sequence[str], rows: Iterable[Sequence[Any]], stream: TextIO) -> None:
@@ -260,12 +270,6 @@ def no_formula(text: str) -> str:
     none, so they are not to be given here.
     """
     return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-def _write_html(relation: duckdb.DuckDBPyRelation, rows: Iterable[Sequence[Any]], stream: TextIO, page: Page) -> None:
-    names = list(relation.columns)
-    numbers = [str(type_).startswith(_NUMBERS) for type_ in relation.types]
-    write_page(page, names, rows, cell=shown, numbers=numbers, stream=stream)
 
 
 def _write_json(names: Sequence[str], rows: Iterable[Sequence[Any]], stream: TextIO) -> None:
@@ -305,18 +309,6 @@ def _write_first_rows(names: Sequence[str], rows: Iterator[Sequence[Any]], strea
     write_table(names, first, stream=stream)
     if next(rows, None) is not None:
         stream.write(f"… and more than these {_TABLE_ROWS:,} rows; --format csv gives them all\n")
-
-
-def _write_parquet(relation: duckdb.DuckDBPyRelation, stream: TextIO) -> None:
-    import pyarrow.parquet as pq
-
-    if stream.isatty():
-        raise UsageError("Parquet is not for a terminal; send it to a file: … --format parquet > FILE")
-    target: BinaryIO | TextIO = getattr(stream, "buffer", stream)
-    reader = relation.to_arrow_reader(_BATCH_ROWS)
-    with pq.ParquetWriter(target, reader.schema, compression="zstd") as writer:
-        for batch in _iter_batches(reader):
-            writer.write_batch(batch)
 
 
 def _cell(value: Any) -> str:

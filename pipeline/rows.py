@@ -1,38 +1,68 @@
-"""The rows of a small answer, as Python has them."""
+"""The rows of an answer, as Python has them: without Arrow, which takes longer to be imported than most questions."""
 
 from __future__ import annotations
 
-from datetime import UTC
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import duckdb
 
-_ZONED = "TIMESTAMP WITH TIME ZONE"
+    from pipeline.duckdb_core import DuckDBPyConnection
+
+Row = tuple[Any, ...]
+_FETCHED_ROWS = 10_000
 
 
-def fetch_rows(relation: duckdb.DuckDBPyRelation) -> list[tuple[Any, ...]]:
-    """Return a relation's rows; times are in UTC.
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """An answer to be read once: its columns' names, their types as DuckDB names them, and its rows."""
 
-    Arrow, which a stream of rows is read by, need not be imported for this. DuckDB would look up the zone of a time in
-    the machine's list of zones, which need not be there.
+    names: list[str]
+    types: list[str]
+    rows: Iterator[Row]
+
+    def dicts(self) -> list[dict[str, Any]]:
+        """Return the rows by the names of their columns."""
+        return [dict(zip(self.names, row, strict=True)) for row in self.rows]
+
+
+_AS_TEXT = {
+    "TIMESTAMP_NS": "replace(CAST(#{place} AS VARCHAR), ' ', 'T')",
+    "TIME_NS": "CAST(#{place} AS VARCHAR)",
+    "INTERVAL": "CAST(#{place} AS VARCHAR)",
+}
+"""What Python's values would lose a part of: nanoseconds, and how long a month is."""
+
+
+def loses_in_python(types: Iterable[str]) -> bool:
+    """Tell whether the values of one of these types are only whole as text."""
+    return not _AS_TEXT.keys().isdisjoint(types)
+
+
+def rows_of(relation: duckdb.DuckDBPyRelation) -> Rows:
+    """Return a relation's rows, all of them fetched at once; what Python's values would lose a part of as text."""
+    names, types = list(relation.columns), list(map(str, relation.types))
+    if loses_in_python(types):
+        columns = (_AS_TEXT.get(type_, "#{place}").format(place=place) for place, type_ in enumerate(types, 1))
+        relation = relation.project(", ".join(columns))
+    return Rows(names, types, iter(relation.fetchall()))
+
+
+def rows_asked(con: DuckDBPyConnection) -> Rows:
+    """Return the rows of what was asked last of a connection, fetched as they are read: until then nothing else may be
+    asked of it.
     """
-    zoned = [place for place, type_ in enumerate(relation.types) if str(type_) == _ZONED]
-    if not zoned:
-        return list(relation.fetchall())
-    columns = ['"' + name.replace('"', '""') + '"' for name in relation.columns]
-    for place in zoned:
-        columns[place] += " AT TIME ZONE 'UTC'"
-    rows = []
-    for found in relation.project(", ".join(columns)).fetchall():
-        row = list(found)
-        for place in zoned:
-            row[place] = None if row[place] is None else row[place].replace(tzinfo=UTC)
-        rows.append(tuple(row))
-    return rows
+    columns = con.description or []
+    return Rows([each[0] for each in columns], [str(each[1]) for each in columns], _fetched(con))
 
 
 def fetch_dicts(relation: duckdb.DuckDBPyRelation) -> list[dict[str, Any]]:
-    """Return a relation's rows by the names of their columns, as `fetch_rows`."""
-    names = relation.columns
-    return [dict(zip(names, row, strict=True)) for row in fetch_rows(relation)]
+    """Return a relation's rows by the names of their columns."""
+    return rows_of(relation).dicts()
+
+
+def _fetched(con: DuckDBPyConnection) -> Iterator[Row]:
+    while rows := con.fetchmany(_FETCHED_ROWS):
+        yield from rows

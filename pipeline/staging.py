@@ -35,7 +35,7 @@ _NO_ROWS = pa.RecordBatch.from_pylist([], schema=_STAGED_SCHEMA)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KEYS = ("run_id", "fetched_at")
 _KEYS_SCHEMA = pa.schema([_STAGED_SCHEMA.field(name).remove_metadata() for name in _KEYS])
-_PAYLOADS = 128
+_PAYLOADS = 256
 """How many payloads are flattened at once: they take far more memory than their rows."""
 _PAYLOADS_BYTES = 4 << 20
 _BATCH_ROWS = 1_024

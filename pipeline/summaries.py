@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from pipeline.layout import kind_order
 from pipeline.render import shown, write_table
-from pipeline.rows import fetch_dicts
 
 if TYPE_CHECKING:
     from pipeline.catalog import Lake
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 def write_status(lake: Lake, stream: TextIO) -> None:
     """Write what a lake has: runs by kind, dead letters, the last load, the size on disk."""
-    rows = fetch_dicts(lake.ask("status"))
+    rows = lake.ask("status").dicts()
     if rows:
         names = ["kind", "runs", "in detail", "failed", "unfinished", "first day", "last day", "day not known"]
         lines = [tuple(row.values()) for row in sorted(rows, key=lambda row: kind_order(row["kind"]))]
@@ -29,16 +28,15 @@ def write_status(lake: Lake, stream: TextIO) -> None:
 
 
 def _write_dead_letters(lake: Lake, stream: TextIO) -> None:
-    letters = lake.sql(
-        "SELECT reason, count(*) FROM dead_letters GROUP BY reason ORDER BY count(*) DESC, reason"
-    ).fetchall()
+    asked = "SELECT reason, count(*) FROM dead_letters GROUP BY reason ORDER BY count(*) DESC, reason"
+    letters = list(lake.read(asked).rows)
     total = sum(count for _, count in letters)
     reasons = ", ".join(f"{shown(count)} {shown(reason)}" for reason, count in letters)
     stream.write(f"dead letters  {shown(total)}{f' ({reasons}); pipeline retry asks again' if total else ''}\n")
 
 
 def _write_last_load(lake: Lake, stream: TextIO) -> None:
-    loads = fetch_dicts(lake.sql("FROM loads ORDER BY load_id DESC LIMIT 1"))
+    loads = lake.read("FROM loads ORDER BY load_id DESC LIMIT 1").dicts()
     for load in loads:
         when = f"{shown(load['started_at'])} UTC"
         what = (

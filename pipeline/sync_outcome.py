@@ -67,7 +67,7 @@ def count_inferred(lake: LakeFiles, workspace_id: str | None, *, tell: Callable[
     with Lake(lake.folder) as catalog:
         catalog.keep_ledger(tell=tell)
         # To work out all lines of a lake takes a second and 150 MiB for a hundred thousand runs; mostly there is none.
-        if not LedgerFiles(lake).is_worthwhile() and not catalog.ask("sync_totals_alone").fetchall()[0][0]:
+        if not LedgerFiles(lake).is_worthwhile() and not next(catalog.ask("sync_totals_alone").rows)[0]:
             return 0
-        (row,) = catalog.ask("sync_inferred", workspace=workspace_id).fetchall()
+        (row,) = catalog.ask("sync_inferred", workspace=workspace_id).rows
     return int(row[0])

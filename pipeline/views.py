@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import duckdb
-
+from pipeline import duckdb_core
 from pipeline.lake import LakeFiles
 from pipeline.reports import literal, read_sql
 from pipeline.schema import RUN_COLUMNS, RUNS_FILE, STORED_DAY, TEXT, Column
@@ -28,7 +27,9 @@ def parquet(paths: str | Sequence[str], *, filename: bool = False, by_name: bool
     return f"read_parquet({literal(paths)}, {options})"
 
 
-def create_view(con: duckdb.DuckDBPyConnection, name: str, paths: Sequence[str], columns: Sequence[Column]) -> None:
+def create_view(
+    con: duckdb_core.DuckDBPyConnection, name: str, paths: Sequence[str], columns: Sequence[Column]
+) -> None:
     """Make a view of files of any version with all columns of a table; of no files, one without rows."""
     rows = _no_rows(columns)
     if paths:
@@ -37,7 +38,7 @@ def create_view(con: duckdb.DuckDBPyConnection, name: str, paths: Sequence[str],
     con.execute(f"CREATE OR REPLACE VIEW {name} AS FROM ({rows}) SELECT {names}")
 
 
-def create_runs(con: duckdb.DuckDBPyConnection, files: LakeFiles, *, has_files: bool) -> None:
+def create_runs(con: duckdb_core.DuckDBPyConnection, files: LakeFiles, *, has_files: bool) -> None:
     """Make the view `runs`: one row a run, also while some are on their way from one day to another."""
     stored = _stored_runs(files) if has_files else f"({_no_rows(_STORED)})"
     moving = sorted({run_id for run_id, _old, _new in files.read_moves()})

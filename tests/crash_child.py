@@ -43,7 +43,7 @@ from pipeline.lake import LakeFiles
 PRELOADED = [
     "duckdb", "pandas", "pipeline.client", "pipeline.connections", "pipeline.commands.check", "pipeline.rebuild",
     "pipeline.sync", "pipeline.sync_summary", "pyarrow.compute", "pyarrow.pandas_compat", "pyarrow.parquet", "pytest",
-    "pytz", __name__,
+    "zoneinfo", __name__,
 ]  # fmt: skip
 """What the server that forks such processes should have imported."""
 

@@ -475,15 +475,15 @@ def test_pipeline_sql_says_where_a_load_landed_while_it_answered(
     lake: LakeFiles, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     land(lake, classify())
-    write = render.write_relation
+    write = render.write_rows
 
-    def write_while_landing(relation: Any, **options: Any) -> None:
-        write(relation, **options)
+    def write_while_landing(answer: Any, **options: Any) -> None:
+        write(answer, **options)
         land(lake, classify("clr_2"))
 
     assert cli.main(["sql", "SELECT run_id FROM runs", "--lake", str(lake.folder)]) == 0
     assert "ask again" not in capsys.readouterr().err
-    monkeypatch.setattr(render, "write_relation", write_while_landing)
+    monkeypatch.setattr(render, "write_rows", write_while_landing)
     assert cli.main(["sql", "SELECT run_id FROM runs", "--lake", str(lake.folder)]) == 0
     told = capsys.readouterr()
     assert "clr_1" in told.out

@@ -28,7 +28,7 @@ def numbers(text: str) -> tuple[int, ...]:
 def test_the_package_stands_on_these_and_no_others() -> None:
     assert sorted(FLOORS) == [
         "duckdb", "filelock", "httptools", "httpx", "msgspec", "numpy", "pandas",
-        "pyarrow", "pytz", "rich", "starlette", "uvicorn", "zstandard",
+        "pyarrow", "rich", "starlette", "tzdata", "uvicorn", "zstandard",
     ]  # fmt: skip
 
 

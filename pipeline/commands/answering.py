@@ -69,7 +69,7 @@ def write_credits(lake: Lake, arguments: argparse.Namespace, stream: TextIO) -> 
         if forecast is not None:
             stream.write(f"{credit_summary.forecast_line(forecast)}\n")
     elif arguments.show == "unknown":
-        write_relation(lake.answer(question), format="table", stream=stream, is_small=True)
+        write_relation(lake.answer(question), format="table", stream=stream)
     else:
         relation = lake.answer(question)
         credit_summary.write_ranking(relation, stream)
@@ -105,7 +105,7 @@ def _write(
 ) -> None:
     """Write an answer, with the sentences below it where the format is one to be read."""
     page = Page(title, notes() if arguments.format in _FOR_READING else ())
-    write_relation(relation, format=arguments.format, stream=stream, page=page, is_small=True)
+    write_relation(relation, format=arguments.format, stream=stream, page=page)
 
 
 def _write_forecast(lake: Lake, arguments: argparse.Namespace, stream: TextIO) -> None:

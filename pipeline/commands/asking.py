@@ -48,12 +48,15 @@ def add_status(commands: Commands) -> None:
 def run_sql(arguments: argparse.Namespace) -> int:
     """Answer a query."""
     from pipeline.catalog import Lake
-    from pipeline.render import write_relation
+    from pipeline.render import write_parquet, write_rows
 
     query = sys.stdin.read() if arguments.query == "-" else arguments.query
     with Lake(arguments.lake, locked=not arguments.unlocked) as lake:
         before = lake.files.versions()
-        write_relation(lake.sql(query), format=arguments.format, stream=sys.stdout)
+        if arguments.format == "parquet":
+            write_parquet(lake.sql(query), sys.stdout)
+        else:
+            write_rows(lake.read(query), format=arguments.format, stream=sys.stdout)
         if lake.files.versions() != before:
             warn(f"pipeline: {lake.files.name}: a load landed meanwhile; ask again, to be sure of the answer")
     return 0

@@ -6,8 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import duckdb
-
+from pipeline import duckdb_core
 from pipeline.errors import UsageError
 
 _PLAIN: dict[str, Any] = {
@@ -43,7 +42,7 @@ def check_condition(text: str) -> str:
 
 def _parse(text: str, condition: str) -> dict[str, Any]:
     query = f"FROM asked WHERE {condition}"  # only parsed, and never run
-    with duckdb.connect() as con:
+    with duckdb_core.connect() as con:
         ((found,),) = con.execute("SELECT json_serialize_sql($query)", {"query": query}).fetchall()
     parsed: dict[str, Any] = json.loads(found)
     if parsed["error"]:

@@ -7,8 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import duckdb
-
+from pipeline import duckdb_core
 from pipeline.errors import UsageError
 
 _READING = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
@@ -17,14 +16,14 @@ _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(?:ANALYZE\s+)?", re.IGNORECASE)
 _ADVICE = "a locked lake is asked with one SELECT, FROM, WITH, VALUES, DESCRIBE, SUMMARIZE or SHOW"
 
 
-def check_reads_only(con: duckdb.DuckDBPyConnection, query: str) -> None:
+def check_reads_only(con: duckdb_core.DuckDBPyConnection, query: str) -> None:
     """Raise UsageError for anything but one statement that only reads; a query that cannot be parsed is let through.
 
     The kind of statement does not tell: since DuckDB 2.0 `WITH x AS (COPY … TO …) FROM x` is a SELECT, and writes.
     """
     try:
-        count = len(duckdb.extract_statements(query))
-    except duckdb.Error:
+        count = len(con.extract_statements(query))
+    except duckdb_core.Error:
         return  # whoever asks it says so, in DuckDB's own words
     if count > 1:
         raise UsageError(f"{count} statements at once: {_ADVICE}")
