@@ -10,26 +10,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pipeline.errors import UsageError
 from pipeline.kinds import KINDS
-from pipeline.reports.changes import Change, find_changes
-from pipeline.reports.credit_questions import (
-    DAY_AND_KIND,
-    costliest_question,
-    credits_question,
-    daily_question,
-    wasted_question,
-)
-from pipeline.reports.failure_questions import (
-    KIND_AND_REASON,
-    changes_question,
-    failures_question,
-    latency_question,
-    messages_question,
-)
-from pipeline.reports.forecast import Forecast, forecast_month
-from pipeline.reports.questions import By, Question, Window, as_date
+from pipeline.reports.questions import DAY_AND_KIND, KIND_AND_REASON, By, Question, Window, as_date
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from pipeline.reports.changes import Change
+    from pipeline.reports.forecast import Forecast
 
 Day = date | datetime | str | None
 R = TypeVar("R")
@@ -42,6 +29,8 @@ CHANGED_DAYS = 7
 
 class Reports(ABC, Generic[R]):
     """Puts the questions of the reports to an engine, and gives its answers.
+
+    Each imports the questions that it puts: all of them take as long as a short question takes to be answered.
 
     A window is of UTC days, from `since` to before `until`; `where` is a condition in SQL on the columns of
     `credit_ledger` (credits) or `runs` (the others); `by` names dimensions, `metadata.KEY` among them.
@@ -83,6 +72,8 @@ class Reports(ABC, Generic[R]):
         rate: str | Decimal | float | None = None, compare: str | None = None,
     ) -> Question:  # fmt: skip
         """Return the question that `credits` puts, to be looked at or taken further."""
+        from pipeline.reports.credit_questions import credits_question
+
         if compare not in (None, "previous"):
             raise UsageError(f"--compare {compare}: there is only `previous`, the window before")
         window = self.window(since, until, days=COMPARED_DAYS if compare else None)
@@ -92,16 +83,22 @@ class Reports(ABC, Generic[R]):
 
     def costliest_runs(self, most: int = 10, *, since: Day = None, until: Day = None, where: str | None = None) -> R:
         """Return the runs that cost the most, each with what it caused."""
+        from pipeline.reports.credit_questions import costliest_question
+
         return self.answer(costliest_question("runs", most=most, window=self.window(since, until), where=where))
 
     def costliest_files(self, most: int = 10, *, since: Day = None, until: Day = None, where: str | None = None) -> R:
         """Return the files on which the most was spent."""
+        from pipeline.reports.credit_questions import costliest_question
+
         return self.answer(costliest_question("files", most=most, window=self.window(since, until), where=where))
 
     def wasted_credits(
         self, by: By = ("kind",), *, since: Day = None, until: Day = None, where: str | None = None
     ) -> R:
         """Return credits spent on runs that failed, or on the same file by the same processor and version again."""
+        from pipeline.reports.credit_questions import wasted_question
+
         return self.answer(wasted_question(by, window=self.window(since, until), where=where))
 
     def forecast(self, *, where: str | None = None) -> Forecast | None:
@@ -109,6 +106,9 @@ class Reports(ABC, Generic[R]):
 
         Credits whose day is not known are in no month.
         """
+        from pipeline.reports.credit_questions import daily_question
+        from pipeline.reports.forecast import forecast_month
+
         last_day, is_whole = self.newest_day()
         if last_day is None:
             return None
@@ -122,12 +122,16 @@ class Reports(ABC, Generic[R]):
 
         With `reason` among the dimensions each group has a total (`is_total`) before its reasons.
         """
+        from pipeline.reports.failure_questions import failures_question
+
         return self.answer(failures_question(by, window=self.window(since, until), where=where))
 
     def failure_messages(
         self, by: By = ("kind",), *, most: int = 20, since: Day = None, until: Day = None, where: str | None = None
     ) -> R:
         """Return the messages of failed runs, those as one that differ only in numbers, IDs and names."""
+        from pipeline.reports.failure_questions import messages_question
+
         return self.answer(messages_question(by, most=most, window=self.window(since, until), where=where))
 
     def failure_changes(self, *, since: Day = None, until: Day = None, where: str | None = None) -> R:
@@ -150,11 +154,16 @@ class Reports(ABC, Generic[R]):
 
     def find_changes(self, *, since: Day = None, until: Day = None, where: str | None = None) -> list[Change]:
         """Return what `failure_changes` does, as objects."""
+        from pipeline.reports.changes import find_changes
+        from pipeline.reports.failure_questions import changes_question
+
         window = self.window(since, until, days=CHANGED_DAYS)
         return find_changes(self.rows(changes_question(window=window, where=where)))
 
     def latency(self, by: By = ("kind",), *, since: Day = None, until: Day = None, where: str | None = None) -> R:
         """Return percentiles of the seconds from created to finished; reviewed runs are left out, and counted."""
+        from pipeline.reports.failure_questions import latency_question
+
         return self.answer(latency_question(by, window=self.window(since, until), where=where))
 
     def window(self, since: Day = None, until: Day = None, *, days: int | None = None) -> Window:

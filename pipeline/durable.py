@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -110,6 +109,8 @@ def rename_file(path: Path, new: Path) -> None:
         path.rename(new)
         sync_folder(path.parent)
     else:
+        import shutil  # here, since mostly nothing is copied
+
         with naming(new), path.open("rb") as old, creating(new) as file:
             shutil.copyfileobj(old, file)
         replica.replace(new, new)
@@ -203,6 +204,8 @@ def remove_temporaries(folder: Path, *below: str) -> None:
     for pattern in below:
         for path in folder.glob(f"{pattern}.*{TEMPORARY_SUFFIX}"):
             if path.is_dir():
+                import shutil
+
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)

@@ -30,7 +30,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pipeline import durable, raw, sealed
+from pipeline import durable, sealed
 from pipeline.errors import LakeDamagedError, LakeError, NewerLakeError, UsageError
 from pipeline.schema import SCHEMA_VERSION
 from pipeline.turns import Tell, Turns
@@ -317,6 +317,8 @@ class LakeFiles(Turns):
 
     def raw_logs(self) -> list[Path]:
         """Return all raw logs, oldest first; of a lake in a bucket those that are here."""
+        from pipeline import raw  # here, since who only asks does without
+
         return sorted(self.raw_folder.glob(f"*/*{raw.SUFFIX}")) if self.raw_folder.is_dir() else []
 
     def fetch_logs(self) -> list[Path]:
@@ -341,6 +343,8 @@ class LakeFiles(Turns):
         logs = self.raw_logs()
         if not logs:
             return []
+        from pipeline import raw
+
         loads = self.read_loads()
         ids, sizes, states = (loads[name].to_pylist() for name in ("load_id", "raw_bytes", "state"))
         landed = dict(zip(ids, sizes, strict=True))

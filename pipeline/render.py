@@ -18,22 +18,22 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from pipeline import duckdb_core
 from pipeline.errors import UsageError
-from pipeline.html import Page, write_page
 from pipeline.rows import Rows, rows_of
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
+    from pipeline.html import Page
+
 _BATCH_ROWS = 10_000
 _TABLE_ROWS = 1_000
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _NUMBERS = ("DECIMAL", "DOUBLE", "FLOAT", "BIGINT", "INTEGER", "SMALLINT", "TINYINT", "HUGEINT", "U")
-_PLAIN_PAGE = Page("pipeline")
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
-def write_relation(relation: duckdb.DuckDBPyRelation, *, format: str, stream: TextIO, page: Page = _PLAIN_PAGE) -> None:
+def write_relation(relation: duckdb.DuckDBPyRelation, *, format: str, stream: TextIO, page: Page | None = None) -> None:
     """Write a relation's rows, few enough to be read at once, as `write_rows` does, or as Parquet (`write_parquet`)."""
     if format == "parquet":
         write_parquet(relation, stream)
@@ -45,7 +45,7 @@ def write_relation(relation: duckdb.DuckDBPyRelation, *, format: str, stream: Te
     write_rows(answer, format=format, stream=stream, page=page)
 
 
-def write_rows(answer: Rows, *, format: str, stream: TextIO, page: Page = _PLAIN_PAGE) -> None:
+def write_rows(answer: Rows, *, format: str, stream: TextIO, page: Page | None = None) -> None:
     """Write rows to a stream, as they are read, in one of `defaults.FORMATS` but Parquet.
 
     The sentences of `page` stand below the rows in Markdown and HTML, its title above them in HTML. A table shows its
@@ -60,10 +60,13 @@ def write_rows(answer: Rows, *, format: str, stream: TextIO, page: Page = _PLAIN
             _write_json(names, rows, stream)
         elif format == "markdown":
             _write_markdown(names, rows, stream)
-            stream.writelines(f"\n{_markdown_cell(note)}\n" for note in page.notes)
+            stream.writelines(f"\n{_markdown_cell(note)}\n" for note in (page.notes if page else ()))
         elif format == "html":
+            from pipeline import html  # here, since it is seldom asked for
+
             numbers = [type_.startswith(_NUMBERS) for type_ in answer.types]
-            write_page(page, names, rows, cell=shown, numbers=numbers, stream=stream)
+            page = page or html.Page("pipeline")
+            html.write_page(page, names, rows, cell=shown, numbers=numbers, stream=stream)
         else:
             _write_first_rows(names, rows, stream)
     except duckdb_core.Error as error:
@@ -235,7 +238,7 @@ def _check_ends(time: datetime) -> None:
     """Raise OverflowError where a time is infinite: DuckDB gives such a one as the last, or the first, of Python's
     calendar, and without a zone.
     """
-    if time in (datetime.max, datetime.min):
+    if time in (datetime.max, datetime.min):  # noqa: DTZ901 - infinite times come without a zone
         raise OverflowError("it is infinite, or at an end of the calendar")
 
 

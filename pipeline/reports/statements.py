@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline import duckdb_core
 from pipeline.errors import UsageError
+from pipeline.reports import literal
 
 _READING = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 """What a query is made of, as DuckDB's parser names it. Beside it there are INSERT_QUERY_NODE, COPY_QUERY_NODE, …"""
@@ -28,7 +29,7 @@ def check_reads_only(con: duckdb_core.DuckDBPyConnection, query: str) -> None:
     if count > 1:
         raise UsageError(f"{count} statements at once: {_ADVICE}")
     explained = _EXPLAIN.sub("", query, count=1) if _EXPLAIN.match(query) else query
-    ((found,),) = con.execute("SELECT json_serialize_sql($query)", {"query": explained}).fetchall()
+    ((found,),) = con.execute(f"SELECT json_serialize_sql({literal(explained)})").fetchall()
     parsed: dict[str, Any] = json.loads(found)
     if parsed["error"]:
         raise UsageError(
