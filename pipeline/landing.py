@@ -33,7 +33,7 @@ from pipeline.flatten import Row
 from pipeline.lake import LakeFiles, Move, UnlandedLog
 from pipeline.merge import day_of, merge_rows, same_content
 from pipeline.movers import find_movers
-from pipeline.staging import Landing, Staging
+from pipeline.staging import LARGE, Landing, Portions, Staging
 
 if TYPE_CHECKING:
     import duckdb
@@ -48,24 +48,36 @@ _DUCKDB = {"memory_limit": "128MB", "threads": "1"}
 """What DuckDB may take before it goes to the disk: less than 64 MB a thread is too little for ten million IDs."""
 
 
-def land_log(lake: LakeFiles, log: UnlandedLog, *, replace: bool = False, most_rows: int | None = None) -> Landing:
+def land_log(
+    lake: LakeFiles,
+    log: UnlandedLog,
+    *,
+    replace: bool = False,
+    most_rows: int | None = None,
+    portions: Portions = LARGE,
+) -> Landing:
     """Land what a raw log holds beyond an offset; the caller holds the lake's lock.
 
     With `most_rows`, not much more than so many, and the landing tells whether that was all.
     With `replace` (for a rebuild) a run's row is made of the log's payloads; of what the lake has, only what came from
     payloads that the log does not hold counts.
     """
-    return land_logs(lake, [log], replace=replace, most_rows=most_rows)[0]
+    return land_logs(lake, [log], replace=replace, most_rows=most_rows, portions=portions)[0]
 
 
 def land_logs(
-    lake: LakeFiles, logs: list[UnlandedLog], *, replace: bool = False, most_rows: int | None = None
+    lake: LakeFiles,
+    logs: list[UnlandedLog],
+    *,
+    replace: bool = False,
+    most_rows: int | None = None,
+    portions: Portions = LARGE,
 ) -> list[Landing]:
     """Land several raw logs at once; the counts of runs are those of all, in the last one's."""
     finish_moves(lake)
     folder = Path(tempfile.mkdtemp(prefix=".staging-", suffix=durable.TEMPORARY_SUFFIX, dir=lake.folder))
     try:
-        staging = Staging(folder, read_erased(lake))
+        staging = Staging(folder, read_erased(lake), portions=portions)
         landings = [staging.read(log, most_rows=most_rows) for log in logs]
         staging.close()
         if staging.rows:

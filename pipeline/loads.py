@@ -154,22 +154,24 @@ class Load(Intake):
             self._taken += len(lines)
             self._writer.checkpoint()
 
-    def land(self) -> None:
-        """Bring all that was taken into the lake."""
+    def land(self, *, while_asking: bool = False) -> None:
+        """Bring all that was taken into the lake; `while_asking` in smaller portions, since the asking has its own."""
         taken = self._taken
         if taken == self._taken_at_landing:
             return
         size = self._writer.checkpoint()
         if self._shipping is not None:
             self._shipping.ship(size)
-        while not self._land_part():
+        while not self._land_part(while_asking=while_asking):
             pass
         self._taken_at_landing = taken
 
-    def _land_part(self) -> bool:
+    def _land_part(self, *, while_asking: bool) -> bool:
         """Bring the next part of what was taken into the lake; tell whether it was the last."""
-        from pipeline.landing import land_log  # here, since a sync with nothing new does without
+        from pipeline import staging  # here, since a sync with nothing new does without
+        from pipeline.landing import land_log
 
+        portions = staging.SMALL if while_asking else staging.LARGE
         log = UnlandedLog(self._writer.path, self.result.load_id, self._landed_bytes)
         before = replace(
             self.result,
@@ -179,7 +181,7 @@ class Load(Intake):
         def step() -> bool:
             # One that goes to a bucket waits for the network most of the time.
             with _LANDING_HERE if self.lake.mirror is None else contextlib.nullcontext():
-                landing = land_log(self.lake, log, most_rows=self._most_rows)
+                landing = land_log(self.lake, log, most_rows=self._most_rows, portions=portions)
             _set_landing(self.result, before, landing)
             self._landed_bytes = landing.raw_bytes
             self.lake.write_load(self._row("running"))

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -85,7 +86,7 @@ class Taking(Protocol):
     def checkpoint(self) -> None:
         """Make all that was taken safe; called in a thread of its own, one call at a time."""
 
-    def land(self) -> None:
+    def land(self, *, while_asking: bool = False) -> None:
         """Bring all that was taken into the lake, where there is one; called as `checkpoint` is."""
 
 
@@ -178,10 +179,10 @@ class Session:
                 return
             await self._settled(self.before_checkpoint(), self.load.checkpoint)
 
-    async def land(self) -> None:
-        """Bring what was taken into the lake."""
+    async def land(self, *, while_asking: bool = False) -> None:
+        """Bring what was taken into the lake; `while_asking` with as little memory as it can."""
         async with self._landing:
-            await self._settled(self.before_landing(), self.load.land)
+            await self._settled(self.before_landing(), partial(self.load.land, while_asking=while_asking))
 
     async def _settled(self, settle: Settle, step: Callable[[], None]) -> None:
         try:
@@ -202,7 +203,7 @@ class Session:
         while True:
             await asyncio.sleep(pause)
             began = time.monotonic()
-            await self._guarded(self.land())
+            await self._guarded(self.land(while_asking=True))
             pause = max(_LAND_EVERY_S, _LANDING_SHARE * (time.monotonic() - began))
 
     async def _guarded(self, step: Awaitable[None]) -> None:

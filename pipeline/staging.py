@@ -35,13 +35,26 @@ _NO_ROWS = pa.RecordBatch.from_pylist([], schema=_STAGED_SCHEMA)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KEYS = ("run_id", "fetched_at")
 _KEYS_SCHEMA = pa.schema([_STAGED_SCHEMA.field(name).remove_metadata() for name in _KEYS])
-_PAYLOADS = 256
-"""How many payloads are flattened at once: they take far more memory than their rows."""
 _PAYLOADS_BYTES = 4 << 20
-_BATCH_ROWS = 1_024
 _BATCH_BYTES = 32 << 20
-_MEMORY_BYTES = 4 << 20
+_FAILURES = 1_024
 _CODEC = "lz4"
+
+
+@dataclass(frozen=True, slots=True)
+class Portions:
+    """How much of what is staged is in memory: how many payloads are flattened at once (they take far more of it than
+    their rows), how many rows are put into columns at once, and how many bytes of rows wait to go to the disk.
+    """
+
+    payloads: int
+    rows: int
+    held_bytes: int
+
+
+LARGE = Portions(256, 1_024, 4 << 20)
+SMALL = Portions(64, 256, 2 << 20)
+"""For a landing beside the asking: 5 MiB less at the peak of a load of a million runs, which took 4 % longer."""
 
 
 @dataclass(slots=True)
@@ -74,12 +87,12 @@ class Landing:
 class Staging:
     """Flattened rows and failures of raw logs. Rows are kept by the day that their own payload puts them in.
 
-    What is gone from the lake for good is left out. `wanted` has all rows' runs with their days. Up to 4 MiB stay in
+    What is gone from the lake for good is left out. `wanted` has all rows' runs with their days. Some megabytes stay in
     memory; beyond that they go to a file in `folder`, and one day at a time comes back.
     """
 
-    def __init__(self, folder: Path, erased: Erased) -> None:
-        self._erased = erased
+    def __init__(self, folder: Path, erased: Erased, *, portions: Portions = LARGE) -> None:
+        self._erased, self._portions = erased, portions
         self.wanted = holding.Wanted()
         self.rows = 0
         self.failures = 0
@@ -186,7 +199,7 @@ class Staging:
         self._payloads.append((payload, fetched_at, _text_or_null(record["workspace_id"]), record["detail"]))
         self.rows += 1
         landing.last_record_at = fetched_at
-        if len(self._payloads) >= _PAYLOADS or self._payloads_bytes >= _PAYLOADS_BYTES:
+        if len(self._payloads) >= self._portions.payloads or self._payloads_bytes >= _PAYLOADS_BYTES:
             self._flatten(landing)
 
     def _flatten(self, landing: Landing) -> None:
@@ -207,7 +220,7 @@ class Staging:
                 self._columns[name] += values
         else:
             self._columns = columns
-        if len(self._columns[_DAY.name]) >= _BATCH_ROWS or self._columns_bytes >= _BATCH_BYTES:
+        if len(self._columns[_DAY.name]) >= self._portions.rows or self._columns_bytes >= _BATCH_BYTES:
             self._make_batch()
 
     def _make_batch(self) -> None:
@@ -220,7 +233,7 @@ class Staging:
         self._columns, self._columns_bytes = {}, 0
         self._batches.append(batch)
         self._batches_bytes += batch.nbytes
-        if self._batches_bytes >= _MEMORY_BYTES:
+        if self._batches_bytes >= self._portions.held_bytes:
             self._spill()
 
     def _spill(self) -> None:
@@ -273,7 +286,7 @@ class Staging:
         landing.last_record_at = failed_at
         self._failure_batch.append(row)
         self.failures += 1
-        if len(self._failure_batch) >= _BATCH_ROWS:
+        if len(self._failure_batch) >= _FAILURES:
             self._write_failures()
 
     def _write_failures(self) -> None:

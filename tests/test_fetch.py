@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from pipeline import session, staging
 from pipeline.catalog import Lake
 from pipeline.config import Connection
 from pipeline.errors import LakeDamagedError, UsageError
@@ -82,6 +83,32 @@ def test_all_kinds_land_once_with_the_credits_and_failures_that_the_world_knows(
     assert_adds_up(result)
     with Lake(lake.folder) as catalog:
         assert sorted(run_id for (run_id,) in catalog.sql("SELECT run_id FROM runs").fetchall()) == sorted(run_ids)
+    assert_answers_are_the_worlds(lake, world)
+
+
+def test_what_lands_beside_the_asking_is_staged_in_small_portions(
+    lake: LakeFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_squeezed_world(seed=12, runs=400)
+    run_ids = world.run_ids(world.workspaces[0])
+    small = staging.Portions(payloads=2, rows=3, held_bytes=1)
+    seen: list[staging.Portions] = []
+    begin = staging.Staging.__init__
+
+    def noting(self: staging.Staging, *arguments: Any, portions: staging.Portions) -> None:
+        seen.append(portions)
+        begin(self, *arguments, portions=portions)
+
+    monkeypatch.setattr(staging.Staging, "__init__", noting)
+    monkeypatch.setattr(staging, "SMALL", small)
+    monkeypatch.setattr(session, "_LAND_EVERY_S", 0.1)
+    monkeypatch.setattr(session, "_LANDING_SHARE", 0)
+    with serve(world) as server:
+        result = fetch(run_ids, lake, connect(server), qps=500)
+    assert result.landed == len(run_ids)
+    # Several landings while it asked, and one of what is left at the end, when nothing else is in memory.
+    assert len(seen) > 2
+    assert set(seen[:-1]) == {small}
     assert_answers_are_the_worlds(lake, world)
 
 

@@ -295,9 +295,7 @@ def test_what_does_not_fit_in_memory_lands_the_same(tmp_path: Path, monkeypatch:
             )
         assert load.finish().landed == len(run_ids)
         # What comes next is flattened three runs at a time and staged nine at a time, each batch on the disk.
-        monkeypatch.setattr(staging, "_PAYLOADS", 3)
-        monkeypatch.setattr(staging, "_BATCH_ROWS", 7)
-        monkeypatch.setattr(staging, "_MEMORY_BYTES", 1)
+        monkeypatch.setattr(staging, "LARGE", staging.Portions(payloads=3, rows=7, held_bytes=1))
     runs = "SELECT COLUMNS(* EXCLUDE load_id)::VARCHAR FROM runs ORDER BY run_id"
     with Lake(folders[0]) as one, Lake(folders[1]) as other:
         for query in (runs, "FROM credit_ledger ORDER BY ALL"):
@@ -316,10 +314,9 @@ def test_rows_that_are_left_once_others_have_gone_to_the_disk_go_there_too(
         spill(self)
 
     monkeypatch.setattr(staging.Staging, "_spill", noting)
-    monkeypatch.setattr(staging, "_PAYLOADS", 5)
-    monkeypatch.setattr(staging, "_BATCH_ROWS", 5)
+    monkeypatch.setattr(staging, "LARGE", staging.Portions(payloads=5, rows=5, held_bytes=1 << 20))
     batch_bytes = batch_size(lake.folder.parent / "measured", monkeypatch)
-    monkeypatch.setattr(staging, "_MEMORY_BYTES", 2 * batch_bytes)
+    monkeypatch.setattr(staging, "LARGE", staging.Portions(payloads=5, rows=5, held_bytes=2 * batch_bytes))
     run_ids = [f"clr_{number:02}" for number in range(27)]
     land(lake, *map(classify, run_ids))
     # Two batches of five at a time, and in the end what was left: a batch, and two rows.

@@ -111,7 +111,7 @@ class _Part(Intake):
         self.started_at = datetime.now(UTC)
         self.result = LoadResult(writer.path.name, str(lake.folder))
 
-    def land(self) -> None:
+    def land(self, *, while_asking: bool = False) -> None:
         """Leave it to the load."""
 
 
@@ -201,7 +201,7 @@ class _Rows:
             rows = [row for line in lines if (row := self._row(json.loads(line))) is not None]
             self._put(pa.RecordBatch.from_pylist(rows, schema=self._schema))
 
-    def land(self) -> None:
+    def land(self, *, while_asking: bool = False) -> None:
         """Do nothing: there is no lake."""
 
     def iter_while(self, ask: Callable[[], None]) -> Iterator[pa.RecordBatch]:
