@@ -137,10 +137,12 @@ async def _cover(session: Session, worklist: Worklist, listing: Listing) -> int:
 async def _take(session: Session, worklist: Worklist, kind: Kind, page: Page) -> int:
     texts = {row["id"]: text for row, text in zip(page.rows, page.texts, strict=True) if is_entry(row, kind)}
     wanted = worklist.open_among(texts)
-    for run_id in wanted:
-        body = texts[run_id]
-        workspace_id = session.connection.workspace_id
-        session.load.take_run(run_id, body, fetched_at=page.fetched_at, is_detail=False, workspace_id=workspace_id)
+    session.load.take_runs(
+        ((run_id, texts[run_id]) for run_id in wanted),
+        fetched_at=page.fetched_at,
+        is_detail=False,
+        workspace_id=session.connection.workspace_id,
+    )
     await session.checkpoint()
     worklist.mark_done(wanted)
     session.standing.pages += 1

@@ -111,7 +111,14 @@ def _put_together(parts: list[pa.Table], replaced: list[pa.Table]) -> pa.Table:
     columns = [_column(parts, name) for name in reversed(RUNS_FILE_SCHEMA.names)]
     parts.clear()
     replaced.clear()
-    return pa.table([columns.pop().take(order) for _ in RUNS_FILE_SCHEMA], schema=RUNS_FILE_SCHEMA)
+    return pa.table([_in_order(columns.pop(), order) for _ in RUNS_FILE_SCHEMA], schema=RUNS_FILE_SCHEMA)
+
+
+def _in_order(column: pa.ChunkedArray, order: pa.Array) -> pa.Array | pa.ChunkedArray:
+    """Return some of a column's values, by their places. Of runs that only lists told of, half of the columns are
+    null.
+    """
+    return pa.nulls(len(order), column.type) if column.null_count == len(column) else column.take(order)
 
 
 def _column(tables: list[pa.Table], name: str) -> pa.ChunkedArray:

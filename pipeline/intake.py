@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from pipeline import raw
@@ -36,15 +36,29 @@ class Intake:
         """Take a payload as it arrived; it is safe after the next checkpoint. Tell whether it was taken: what is gone
         from the lake for good is not.
         """
-        admitted = self._erased.admitted(run_id, body, fetched_at)
-        if admitted is None:
-            self.left_out += 1
-            return False
-        self._taken += 1
-        self._writer.append(
-            raw.run_record(run_id, admitted, fetched_at=fetched_at, is_detail=is_detail, workspace_id=workspace_id)
-        )
-        return True
+        taken = self.take_runs(
+            ((run_id, body),), fetched_at=fetched_at, is_detail=is_detail, workspace_id=workspace_id
+        )  # fmt: skip
+        return taken == 1
+
+    def take_runs(
+        self, runs: Iterable[tuple[str, bytes]], *, fetched_at: datetime, is_detail: bool, workspace_id: str | None
+    ) -> int:
+        """Take the payloads of an answer, each with its run's ID, as `take_run` does; return how many were taken."""
+        lines = []
+        for run_id, body in runs:
+            admitted = self._erased.admitted(run_id, body, fetched_at)
+            if admitted is None:
+                self.left_out += 1
+            else:
+                lines.append(
+                    raw.run_record(
+                        run_id, admitted, fetched_at=fetched_at, is_detail=is_detail, workspace_id=workspace_id
+                    )
+                )
+        self._taken += len(lines)
+        self._writer.append(*lines)
+        return len(lines)
 
     def take_failure(self, error: RunError, *, workspace_id: str | None) -> None:
         """Take an ID that did not come, with the reason; it will be a dead letter, unless it is gone for good."""

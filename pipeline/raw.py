@@ -141,11 +141,11 @@ class RawWriter:
         file.seek(0, os.SEEK_END)
         return cls(path, file)
 
-    def append(self, line: bytes) -> None:
-        """Take one record, a line."""
+    def append(self, *lines: bytes) -> None:
+        """Take records, each a line."""
         with self._taking:
-            self._lines.append(line)
-            self.pending_bytes += len(line)
+            self._lines += lines
+            self.pending_bytes += sum(map(len, lines))
 
     def checkpoint(self) -> int:
         """Write what was taken, flush it to the disk, and return how many bytes of the file are safe.

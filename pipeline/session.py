@@ -80,6 +80,11 @@ class Taking(Protocol):
     ) -> bool:
         """Take a payload as it arrived; tell whether it was wanted."""
 
+    def take_runs(
+        self, runs: Iterable[tuple[str, bytes]], *, fetched_at: datetime, is_detail: bool, workspace_id: str | None
+    ) -> int:
+        """Take the payloads of an answer; return how many were wanted."""
+
     def take_failure(self, error: RunError, *, workspace_id: str | None) -> None:
         """Take an ID that did not come, with the reason."""
 

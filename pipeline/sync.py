@@ -311,15 +311,12 @@ class _WorkspaceSync:
         else:
             changed = await asyncio.to_thread(known.changed, kind, usable)
         texts = {id(row): text for row, text in zip(page.rows, page.texts, strict=True)}
-        taken = 0
-        for row in changed:
-            taken += session.load.take_run(
-                row["id"],
-                texts[id(row)],
-                fetched_at=page.fetched_at,
-                is_detail=False,
-                workspace_id=self.connection.workspace_id,
-            )
+        taken = session.load.take_runs(
+            ((row["id"], texts[id(row)]) for row in changed),
+            fetched_at=page.fetched_at,
+            is_detail=False,
+            workspace_id=self.connection.workspace_id,
+        )
         self._standing.pages += 1
         self._standing.done += len(usable)
         session.count()

@@ -178,6 +178,15 @@ class _Rows:
         self._take(raw.run_record(run_id, body, fetched_at=fetched_at, is_detail=is_detail, workspace_id=workspace_id))
         return True
 
+    def take_runs(
+        self, runs: Iterable[tuple[str, bytes]], *, fetched_at: datetime, is_detail: bool, workspace_id: str | None
+    ) -> int:
+        """Take the payloads of an answer."""
+        return sum(
+            self.take_run(run_id, body, fetched_at=fetched_at, is_detail=is_detail, workspace_id=workspace_id)
+            for run_id, body in runs
+        )
+
     def take_failure(self, error: RunError, *, workspace_id: str | None) -> None:
         """Take an ID that did not come, with the reason."""
         if self._log is not None:
