@@ -41,6 +41,7 @@ _MARKS = """
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_NO_USAGE: Summary = {}
 
 _TABLE = """
     CREATE TABLE known (
@@ -152,20 +153,29 @@ def _day(time: datetime | None) -> str | None:
 
 
 def _marks(rows: list[Summary]) -> list[str]:
-    return [
-        f"{'' if updated_at is None else (updated_at - _EPOCH) // _MICROSECOND}|{_costs(row)}|{_status(row)}"
-        for row, updated_at in zip(rows, row_times(rows, "updatedAt"), strict=True)
+    usages = [usage if isinstance(usage := row.get("usage"), dict) else _NO_USAGE for row in rows]
+    told = [
+        (usage.get("credits"), usage.get("totalCredits"), row.get("status"))
+        for row, usage in zip(rows, usages, strict=True)
     ]
+    try:
+        ends = [_known_end(*each) for each in told]
+    except TypeError:  # one is a list, or an object
+        ends = [_end(*each) for each in told]
+    times = row_times(rows, "updatedAt")
+    return [
+        f"{'' if time is None else (time - _EPOCH) // _MICROSECOND}|{end}"
+        for time, end in zip(times, ends, strict=True)
+    ]  # fmt: skip
 
 
-def _costs(row: Summary) -> str:
-    usage = row.get("usage")
-    return f"{_credits(usage.get('credits'))}|{_credits(usage.get('totalCredits'))}" if isinstance(usage, dict) else "|"
+def _end(credits: Any, total: Any, status: Any) -> str:
+    """Return what a mark has behind the time."""
+    return f"{_credits(credits)}|{_credits(total)}|{text_value(status) if isinstance(status, str) else ''}"
 
 
-def _status(row: Summary) -> str:
-    status = row.get("status")
-    return text_value(status) if isinstance(status, str) else ""
+_known_end = lru_cache(1_024, typed=True)(_end)
+"""Most runs cost one of a few amounts."""
 
 
 def _joined(mark: str, known: str) -> str:
@@ -174,12 +184,7 @@ def _joined(mark: str, known: str) -> str:
 
 
 def _credits(value: Any) -> str:
-    return _credits_text(value) if type(value) in (int, float) else ""
-
-
-@lru_cache(1024)  # most runs cost one of a few amounts
-def _credits_text(value: int | float) -> str:
     try:
-        return f"{decimal_value(value):f}"
+        return f"{decimal_value(value):f}" if type(value) in (int, float) else ""
     except ValueError:
         return ""
