@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +23,7 @@ from pipeline.opening import Choose, existing_lake
 from pipeline.reports import literal, read_sql
 from pipeline.reports.questions import Question
 from pipeline.reports.statements import check_reads_only
-from pipeline.rows import Rows, loses_in_python, rows_asked, rows_of
+from pipeline.rows import Rows, rows_asked, whole_columns
 from pipeline.schema import DEAD_LETTERS, LOADS
 from pipeline.views import create_runs, create_view, parquet
 
@@ -51,6 +52,8 @@ _OF_ALL = re.compile("show|describe|pragma|information_schema|duckdb_|pg_|sqlite
 """What a query may ask that is about the views themselves."""
 
 _COMMENT = re.compile("--[^\n]*")
+_ASKED = "asked_once_more"
+"""The view of a query some of whose columns are asked for as text."""
 _ANSWERS = "answers"
 """The schema of the tables that answers are kept in."""
 
@@ -128,7 +131,13 @@ class Lake(Reports["duckdb.DuckDBPyRelation"]):
         found = rows_asked(self.con)
         if not found.names:
             raise UsageError(_NO_ROWS)
-        return rows_of(self.sql(query)) if loses_in_python(found.types) else found
+        columns = whole_columns(found.types)
+        if columns is None:
+            return found
+        with self._saying_what_is_wrong(query):
+            self.con.execute(f"CREATE OR REPLACE TEMP VIEW {_ASKED} AS {query}")
+            self.con.execute(f"FROM {_ASKED} SELECT {columns}")
+        return replace(found, rows=rows_asked(self.con).rows)
 
     def runs(self) -> duckdb.DuckDBPyRelation:
         """Return all runs, one row each."""

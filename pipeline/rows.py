@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,17 +36,20 @@ _AS_TEXT = {
 """What Python's values would lose a part of: nanoseconds, and how long a month is."""
 
 
-def loses_in_python(types: Iterable[str]) -> bool:
-    """Tell whether the values of one of these types are only whole as text."""
-    return not _AS_TEXT.keys().isdisjoint(types)
+def whole_columns(types: Sequence[str]) -> str | None:
+    """Return what SQL selects columns of these types by so that nothing of them is lost in Python; null where that is
+    so as they are.
+    """
+    if _AS_TEXT.keys().isdisjoint(types):
+        return None
+    return ", ".join(_AS_TEXT.get(type_, "#{place}").format(place=place) for place, type_ in enumerate(types, 1))
 
 
 def rows_of(relation: duckdb.DuckDBPyRelation) -> Rows:
     """Return a relation's rows, all of them fetched at once; what Python's values would lose a part of as text."""
     names, types = list(relation.columns), list(map(str, relation.types))
-    if loses_in_python(types):
-        columns = (_AS_TEXT.get(type_, "#{place}").format(place=place) for place, type_ in enumerate(types, 1))
-        relation = relation.project(", ".join(columns))
+    if columns := whole_columns(types):
+        relation = relation.project(columns)
     return Rows(names, types, iter(relation.fetchall()))
 
 

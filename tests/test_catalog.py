@@ -471,6 +471,31 @@ def test_a_report_gives_the_rows_of_one_version_though_a_file_is_replaced_all_th
     assert found
 
 
+def test_rows_are_fetched_as_they_are_read(lake: LakeFiles) -> None:
+    land(lake, classify())
+    with Lake(lake.folder) as catalog:
+        found = catalog.read("SELECT range AS n, range / 2 AS half FROM range(100_000_000_000)")
+        assert (found.names, found.types) == (["n", "half"], ["BIGINT", "DOUBLE"])
+        assert [next(found.rows) for _ in range(3)] == [(0, 0.0), (1, 0.5), (2, 1.0)]
+
+
+def test_what_python_would_lose_a_part_of_is_read_as_text(lake: LakeFiles) -> None:
+    land(lake, classify())
+    query = 'SELECT 1 AS t, TIMESTAMP_NS \'2026-11-03 09:30:00.123456789\' AS t, INTERVAL 1 MONTH AS "a ""b"; -- so'
+    with Lake(lake.folder) as catalog:
+        found = catalog.read(query)
+        assert (found.names, found.types) == (["t", "t", 'a "b'], ["INTEGER", "TIMESTAMP_NS", "INTERVAL"])
+        assert list(found.rows) == [(1, "2026-11-03T09:30:00.123456789", "1 month")]
+
+
+def test_a_query_that_gives_no_rows_is_told(lake: LakeFiles) -> None:
+    land(lake, classify())
+    with Lake(lake.folder) as catalog:
+        for query in ("", "-- nothing"):
+            with pytest.raises(UsageError, match="gives no rows"):
+                catalog.read(query)
+
+
 def test_pipeline_sql_says_where_a_load_landed_while_it_answered(
     lake: LakeFiles, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

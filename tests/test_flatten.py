@@ -856,6 +856,14 @@ def test_metadata_is_json_text_with_sorted_keys(metadata: Json, text: str) -> No
     assert json.loads(text) == metadata
 
 
+@settings(max_examples=300, deadline=None)
+@given(metadata=st.dictionaries(st.text(), st.none() | st.booleans() | st.integers() | st.text()))
+def test_metadata_of_plain_values_is_written_as_python_writes_json(metadata: Json) -> None:
+    flattened = flat(bare_payload("classify") | {"metadata": metadata})
+    text = json.dumps(metadata, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    assert_whole_row(flattened, bare_row("classify", metadata=text))
+
+
 def test_half_a_surrogate_pair_in_metadata_is_written_out_as_in_other_text() -> None:
     flattened = flat(bare_payload("classify") | {"metadata": {"\ud800": "é\udc80"}})
     assert_whole_row(flattened, bare_row("classify", metadata='{"\\\\ud800":"é\\\\udc80"}'))

@@ -282,3 +282,9 @@ def test_what_could_leave_its_path_is_no_id(prefix: str, rest: str) -> None:
 )
 def test_a_text_without_a_known_prefix_is_no_id(text: str) -> None:
     assert kind_of(text) is None
+
+
+def test_no_prefix_begins_as_another_does() -> None:
+    """So what begins with a kind's prefix is of no other kind, whatever follows (see `discover.is_entry`)."""
+    prefixes = [kind.prefix for kind in KINDS]
+    assert not [(one, other) for one in prefixes for other in prefixes if one != other and one.startswith(other)]

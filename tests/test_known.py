@@ -15,7 +15,7 @@ import filelock
 import pytest
 
 from pipeline.errors import LakeDamagedError, RunMissingError
-from pipeline.kinds import BY_OBJECT, Kind
+from pipeline.kinds import BY_OBJECT, PAGE_SIZE, Kind
 from pipeline.known import Known
 from pipeline.lake import LakeFiles
 from pipeline.loads import Load
@@ -75,6 +75,13 @@ def test_everything_is_new_to_an_empty_lake_and_nothing_a_second_time(known: Mak
     assert seen.changed(CLASSIFY, rows) == []
     assert seen.changed(CLASSIFY, []) == []
     assert list(seen.iter_unseen(CLASSIFY)) == []
+
+
+def test_a_page_may_have_more_runs_than_were_asked_for(known: Make) -> None:
+    rows = [summary(f"clr_{number:03}") for number in range(2 * PAGE_SIZE + 7)]
+    seen = known()
+    assert seen.changed(CLASSIFY, rows) == rows
+    assert seen.changed(CLASSIFY, rows) == []
 
 
 def test_a_run_repeated_on_one_page_is_new_once(known: Make) -> None:

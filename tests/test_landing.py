@@ -83,6 +83,24 @@ def test_every_file_has_the_whole_declared_schema_with_descriptions(lake: LakeFi
         assert schema.field("credits").metadata[b"description"].startswith(b"`usage.credits`")
 
 
+@pytest.mark.parametrize(("at_once", "unpacked"), [(16_384, True), (1, False)])
+def test_of_a_small_file_columns_without_a_value_are_not_compressed(
+    lake: LakeFiles, monkeypatch: pytest.MonkeyPatch, at_once: int, unpacked: bool
+) -> None:
+    monkeypatch.setattr(sealed_parquet, "_AT_ONCE_ROWS", at_once)
+    land(lake, classify("clr_1", batchId="b_1"), classify("clr_2"))
+    (path,) = lake.day_paths()
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    columns = [group.column(place) for place in range(group.num_columns)]
+    ways = {column.path_in_schema: column.compression for column in columns}
+    assert (ways["run_id"], ways["batch_id"]) == ("ZSTD", "ZSTD")
+    empty = "UNCOMPRESSED" if unpacked else "ZSTD"
+    assert (ways["parse_run_id"], ways["breakdown.list.element.credits"]) == (empty, empty)
+    assert pq.read_table(path, columns=["batch_id", "parse_run_id"]).to_pylist() == [
+        {"batch_id": "b_1", "parse_run_id": None}, {"batch_id": None, "parse_run_id": None},
+    ]  # fmt: skip
+
+
 def test_a_run_moves_when_its_day_becomes_better_known(lake: LakeFiles) -> None:
     land(lake, parse_detail(usage={"credits": 2, "breakdown": []}))
     assert stored(lake) == [("2026-10-30", "pr_1")]
