@@ -9,14 +9,14 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pipeline.errors import UsageError
-from pipeline.kinds import KINDS
-from pipeline.reports.questions import DAY_AND_KIND, KIND_AND_REASON, By, Question, Window, as_date
+from pipeline.reports.dimensions import DAY_AND_KIND, KIND_AND_REASON, By
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from pipeline.reports.changes import Change
     from pipeline.reports.forecast import Forecast
+    from pipeline.reports.questions import Question, Window
 
 Day = date | datetime | str | None
 R = TypeVar("R")
@@ -168,6 +168,8 @@ class Reports(ABC, Generic[R]):
 
     def window(self, since: Day = None, until: Day = None, *, days: int | None = None) -> Window:
         """Return a window of days. With `days` an open side is closed: by the newest day, and so many days before."""
+        from pipeline.reports.questions import Window, as_date
+
         first, end = as_date(since, "--since"), as_date(until, "--until")
         if days is not None:
             newest = self.newest_day()[0] or datetime.now(UTC).date()  # without runs any day will do
@@ -178,5 +180,7 @@ class Reports(ABC, Generic[R]):
 
 def documented_reasons() -> dict[str, list[str]]:
     """Return kinds and reasons, pair by pair."""
+    from pipeline.kinds import KINDS
+
     pairs = [(kind.object, reason) for kind in KINDS for reason in sorted(kind.failure_reasons)]
     return {"kinds": [kind for kind, _ in pairs], "reasons": [reason for _, reason in pairs]}

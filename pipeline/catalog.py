@@ -21,7 +21,6 @@ from pipeline.errors import UsageError
 from pipeline.ledger import SUMS, Kept, LedgerFiles, Stamp
 from pipeline.opening import Choose, existing_lake
 from pipeline.reports import literal, read_sql
-from pipeline.reports.questions import Question
 from pipeline.reports.statements import check_reads_only
 from pipeline.rows import Rows, rows_asked, whole_columns
 from pipeline.schema import DEAD_LETTERS, LOADS
@@ -30,6 +29,8 @@ from pipeline.views import create_runs, create_view, parquet
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
+
+    from pipeline.reports.questions import Question
 
 T = TypeVar("T")
 
@@ -85,6 +86,7 @@ class Lake(Reports["duckdb.DuckDBPyRelation"]):
         self._is_to_be_locked = locked
         self._newest: tuple[dict[str, Stamp], date | None, bool] | None = None
         self._seen: tuple[object, ...] | None = None
+        self._asked_of: tuple[dict[str, Stamp], tuple[object, ...]] | None = None
         self._made: set[str] = set()
         self._held: object = None
         self._is_held = False
@@ -98,12 +100,20 @@ class Lake(Reports["duckdb.DuckDBPyRelation"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-        of_duckdb = isinstance(error, duckdb_core.Error) or isinstance(
-            getattr(error, "__cause__", None), duckdb_core.Error
-        )
-        if of_duckdb and not self._is_query_wrong:
-            # Relations are worked out when they are read, which may be the first time that a page is.
+        if error is not None:
+            self.raise_damage(error)
+
+    def raise_damage(self, error: BaseException) -> None:
+        """Raise LakeDamagedError where an error of DuckDB's comes of a damaged file: an answer is worked out when it is
+        read, which may be the first time that a page of the file is.
+        """
+        errors = (error, getattr(error, "__cause__", None))
+        if any(isinstance(each, duckdb_core.Error) for each in errors) and not self._is_query_wrong:
             self.files.raise_damage()
+
+    def has_changed(self) -> bool:
+        """Tell whether files were replaced since a query was last put."""
+        return self._asked_of != self._state(self._ledger.stamps())
 
     def close(self) -> None:
         """Let the database go; relations taken from it can no longer be asked."""
@@ -165,6 +175,8 @@ class Lake(Reports["duckdb.DuckDBPyRelation"]):
 
     def ask(self, name: str, **params: Any) -> Rows:
         """Return the answer to a query of this package, by the name of its file, worked out as by `answer`."""
+        from pipeline.reports.questions import Question
+
         self.con.execute(f"FROM {self._worked_out(Question(read_sql(name), params, is_own=True))}")
         return rows_asked(self.con)
 
@@ -273,17 +285,13 @@ class Lake(Reports["duckdb.DuckDBPyRelation"]):
 
         The lines of a kept ledger are only read to see whether they are whole where a query asks for them.
         """
-        files, ledger = self.files, self._ledger
+        ledger = self._ledger
         stamps = ledger.stamps()
         kept = ledger.current(stamps)
         self._asks_lines = self._asks_lines or any(name in query for name in _OF_LINES)
         lines = kept.lines if kept and self._asks_lines and ledger.are_whole(kept.lines) else None
-        seen = (
-            bool(stamps),
-            *map(_stamp, (files.moving_path, files.version_path, files.dead_letters_path, files.loads_folder)),
-            kept,
-            lines,
-        )
+        self._asked_of = self._state(stamps)
+        seen = (bool(stamps), self._asked_of[1], kept, lines)
         named = wanted = set(_VIEWS) if with_all or _OF_ALL.search(query) else _named(query, kept, lines)
         if seen != self._seen:
             # What was made before too: a relation that was handed out may stand on it.
@@ -297,6 +305,12 @@ class Lake(Reports["duckdb.DuckDBPyRelation"]):
         if self._is_to_be_locked:
             self._lock_down()
         return named
+
+    def _state(self, stamps: dict[str, Stamp]) -> tuple[dict[str, Stamp], tuple[object, ...]]:
+        """Return what changes when a load lands: of the days' files, and of the others."""
+        files = self.files
+        others = (files.moving_path, files.version_path, files.dead_letters_path, files.loads_folder)
+        return stamps, tuple(map(_stamp, others))
 
     def _make(self, name: str, kept: Kept | None, lines: Sequence[str] | None, *, has_files: bool) -> None:
         files = self.files

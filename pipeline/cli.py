@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from pipeline import __version__
-from pipeline.commands.heap import keep_heap_small
+from pipeline.commands.heap import collect_seldom, keep_heap_small
 from pipeline.commands.options import Run
 from pipeline.durable import naming_places
 from pipeline.errors import PipelineError
@@ -96,6 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         finder.not_found.add("numpy")
     if argv is None and command in _LOADERS:
         keep_heap_small()
+        collect_seldom()
         # So Arrow is imported without numpy, which only a landing needs.
         finder.not_found.add("numpy")
         importlib.import_module("pyarrow.parquet")

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from pipeline.commands.options import Commands, add_command, add_format, add_lake, warn
+from pipeline.errors import PipelineError
 
 
 def add_sql(commands: Commands) -> None:
@@ -51,15 +52,18 @@ def run_sql(arguments: argparse.Namespace) -> int:
     from pipeline.render import write_parquet, write_rows
 
     query = sys.stdin.read() if arguments.query == "-" else arguments.query
-    with Lake(arguments.lake, locked=not arguments.unlocked) as lake:
-        before = lake.files.versions()
+    lake = Lake(arguments.lake, locked=not arguments.unlocked)
+    try:
         if arguments.format == "parquet":
             write_parquet(lake.sql(query), sys.stdout)
         else:
             write_rows(lake.read(query), format=arguments.format, stream=sys.stdout)
-        if lake.files.versions() != before:
-            warn(f"pipeline: {lake.files.name}: a load landed meanwhile; ask again, to be sure of the answer")
-    return 0
+    except PipelineError as error:
+        lake.raise_damage(error)
+        raise
+    if lake.has_changed():
+        warn(f"pipeline: {lake.files.name}: a load landed meanwhile; ask again, to be sure of the answer")
+    return 0  # without closing the database, which takes longer than its end with the process
 
 
 def run_status(arguments: argparse.Namespace) -> int:

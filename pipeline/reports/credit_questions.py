@@ -6,7 +6,8 @@ from datetime import datetime
 from decimal import Decimal
 
 from pipeline.errors import UsageError
-from pipeline.reports.questions import DAY_AND_KIND, By, Question, Window, ask_credits
+from pipeline.reports.dimensions import DAY_AND_KIND, By
+from pipeline.reports.questions import Question, Window, ask_credits
 from pipeline.reports.rates import read_rates
 
 

@@ -10,6 +10,11 @@ from pipeline.errors import UsageError
 
 _METADATA = "metadata."
 
+By = Sequence[str] | str
+DAY_AND_KIND = ("day", "kind")
+KIND_AND_REASON = ("kind", "reason")
+"""What credits, and failures, are told by where nothing is said."""
+
 TIMES = ("day", "week", "month")
 """The dimensions of time, each a DATE: the day itself, the Monday of its week, the first of its month."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.reports.questions import KIND_AND_REASON, By, Question, Window, ask_runs
+from pipeline.reports.dimensions import KIND_AND_REASON, By
+from pipeline.reports.questions import Question, Window, ask_runs
 
 
 def failures_question(by: By = KIND_AND_REASON, *, window: Window, where: str | None = None) -> Question:

@@ -10,19 +10,14 @@ one), and the quoted names of columns.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
 
 from pipeline.errors import UsageError
 from pipeline.reports import literal, read_sql
-from pipeline.reports.dimensions import OF_CREDITS, OF_RUNS, Dimensions, choose
-
-By = Sequence[str] | str
-DAY_AND_KIND = ("day", "kind")
-KIND_AND_REASON = ("kind", "reason")
-"""What credits, and failures, are told by where nothing is said."""
+from pipeline.reports.dimensions import OF_CREDITS, OF_RUNS, By, Dimensions, choose
 
 _LINES = """
         SELECT
