@@ -195,8 +195,9 @@ class _Reader:
 
     def named_objects(self, names: Sequence[str | None]) -> list[Payload]:
         """Return an object of each payload, of each by a name of its own; an empty one where there is no name."""
-        if self._names.isdisjoint(names):
-            return self._no_objects
+        if len(distinct := {*names}) == 1:
+            (name,) = distinct
+            return self._no_objects if name is None else self.objects(name)
         values = [name and each.get(name) for each, name in zip(self.payloads, names, strict=True)]
         return self._objects(values, names)
 

@@ -111,8 +111,8 @@ class Known(Scratch):
         for start in range(0, len(marks), PAGE_SIZE):
             part = marks[start : start + PAGE_SIZE]
             # One statement for all of them takes half the time of one for each.
-            statement = _SEEN.format(rows=", ".join(["(?, ?, ?, 1)"] * len(part)))
-            self._con.execute(statement, [value for run_id, mark in part for value in (run_id, kind.object, mark)])
+            rows = ", ".join([f"(?, '{kind.object}', ?, 1)"] * len(part))
+            self._con.execute(_SEEN.format(rows=rows), [value for each in part for value in each])
 
     def iter_unseen(self, kind: Kind) -> Iterator[str]:
         """Yield the runs of a kind that the lake has and no page has shown."""
