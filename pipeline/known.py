@@ -174,7 +174,7 @@ def _end(credits: Any, total: Any, status: Any) -> str:
     return f"{_credits(credits)}|{_credits(total)}|{text_value(status) if isinstance(status, str) else ''}"
 
 
-_known_end = lru_cache(1_024, typed=True)(_end)
+_known_end = lru_cache(256, typed=True)(_end)
 """Most runs cost one of a few amounts."""
 
 

@@ -4,6 +4,8 @@ This is what serves without a network; `pip-audit` asks the advisories' database
 """
 
 import re
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -37,3 +39,14 @@ def test_no_version_with_a_known_hole_may_be_installed(name: str) -> None:
     first, why = MENDED[name]
     assert numbers(FLOORS[name]) >= numbers(first), why
     assert numbers(version(name)) >= numbers(first), why
+
+
+def test_duckdb_is_used_as_it_is_where_its_core_is_elsewhere() -> None:
+    """The core is a module that its makers name by an underscore: a version may have it under another name."""
+    code = (
+        "import sys, duckdb; sys.modules['_duckdb'] = None; from pipeline import duckdb_core\n"
+        "assert duckdb_core.connect is duckdb.connect and duckdb_core.Error is duckdb.Error\n"
+        "print(*duckdb_core.connect().execute('SELECT 42').fetchone())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("42\n", "")
