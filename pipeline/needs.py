@@ -1,4 +1,5 @@
-"""Which runs must be asked for by ID: what their summaries cannot give, and what no list shows.
+"""What a sync asks its lake: which runs must be asked for by ID, since their summaries cannot give all or no list shows
+them, and whether credits are to be inferred.
 
 Asked of the lake itself, so it is the same for what a sync has just landed and for what others have.
 """
@@ -125,6 +126,17 @@ def find_unfinished(
         heard_before=heard_before.isoformat(),
     )
     return tuple(run_id for (run_id,) in rows)
+
+
+def has_totals_alone(database: Database) -> bool:
+    """Return whether any run tells a total beyond its own credits, and not for what."""
+    files = database.files
+
+    def ask() -> bool:
+        create_runs(database.con, files, has_files=bool(files.days()))
+        return bool(database.con.execute(read_sql("sync_totals_alone")).fetchall()[0][0])
+
+    return files.ask(ask, may_wait=False)
 
 
 def _ask(

@@ -10,7 +10,7 @@ from pipeline.errors import ListError
 from pipeline.kinds import Kind
 from pipeline.lake import LakeFiles
 from pipeline.loads import LoadResult
-from pipeline.needs import Needs
+from pipeline.needs import Database, Needs, has_totals_alone
 from pipeline.sync_plan import KindPlan
 
 
@@ -61,13 +61,16 @@ class WorkspaceOutcome:
 
 def count_inferred(lake: LakeFiles, workspace_id: str | None, *, tell: Callable[[str], None]) -> int:
     """Return how many charges of a workspace are known as the rest of a total alone, and keep a large lake's ledger."""
-    from pipeline.catalog import Lake  # here and not above: a sync with nothing new does without
-    from pipeline.ledger import LedgerFiles
+    from pipeline.ledger import LedgerFiles  # here and not above: a sync with nothing new does without
+
+    if not LedgerFiles(lake).is_worthwhile():
+        # To work out all lines of a lake takes a second and 150 MiB for a hundred thousand runs; mostly there is none.
+        with Database(lake) as database:
+            if not has_totals_alone(database):
+                return 0
+    from pipeline.catalog import Lake
 
     with Lake(lake.folder) as catalog:
         catalog.keep_ledger(tell=tell)
-        # To work out all lines of a lake takes a second and 150 MiB for a hundred thousand runs; mostly there is none.
-        if not LedgerFiles(lake).is_worthwhile() and not next(catalog.ask("sync_totals_alone").rows)[0]:
-            return 0
         (row,) = catalog.ask("sync_inferred", workspace=workspace_id).rows
     return int(row[0])
