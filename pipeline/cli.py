@@ -85,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     finder = _Finder()
     if argv is None:
+        collect_seldom()
         sys.meta_path.insert(0, finder)
     # Arrow's own allocator keeps what a landing has used: 65 MB more at its peak, and no faster (measured).
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
@@ -96,7 +97,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         finder.not_found.add("numpy")
     if argv is None and command in _LOADERS:
         keep_heap_small()
-        collect_seldom()
         # So Arrow is imported without numpy, which only a landing needs.
         finder.not_found.add("numpy")
         importlib.import_module("pyarrow.parquet")

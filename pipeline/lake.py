@@ -133,11 +133,16 @@ class LakeFiles(Turns):
         """Return what the file system tells of each day's file, the oldest day first, `unknown` last."""
         found: dict[str, os.stat_result] = {}
         # In plain text: a Path for each would take ten times as long, and questions ask this again and again.
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.runs_folder) as entries:
-            for entry in entries:
-                if entry.name.startswith(_DAY_PREFIX):
-                    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                        found[entry.name.removeprefix(_DAY_PREFIX)] = os.stat(os.path.join(entry.path, _FILE_NAME))
+        runs = str(self.runs_folder)
+        names: list[str] = []
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            names = os.listdir(runs)
+        for name in names:
+            if name.startswith(_DAY_PREFIX):
+                try:
+                    found[name.removeprefix(_DAY_PREFIX)] = os.stat(os.sep.join((runs, name, _FILE_NAME)))
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
         days = [day for day in sorted(found) if self.only_days is None or day in self.only_days]
         return {day: found[day] for day in days if stat.S_ISREG(found[day].st_mode)}
 

@@ -30,6 +30,7 @@ _BATCH_ROWS = 10_000
 _TABLE_ROWS = 1_000
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _NUMBERS = ("DECIMAL", "DOUBLE", "FLOAT", "BIGINT", "INTEGER", "SMALLINT", "TINYINT", "HUGEINT", "U")
+_JSON = json.JSONEncoder(ensure_ascii=False)  # once: made anew for each row, it takes a third of the time
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
@@ -325,7 +326,7 @@ def _cell(value: Any) -> str:
 
 def _json_text(value: Any) -> str:
     """Return JSON text in which whatever could steer a terminal is written as `\\u…`: the same to any program."""
-    text = json.dumps(value, ensure_ascii=False)
+    text = _JSON.encode(value)
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)

@@ -1,4 +1,4 @@
-"""Keep the memory of a command that loads as small as what it holds, and the search for garbage in it short."""
+"""Keep the memory of a command that loads as small as what it holds, and the search for garbage short."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def keep_heap_small() -> None:
 
 
 def collect_seldom() -> None:
-    """Let Python look seldom for garbage that holds itself. Payloads are thousands of objects for a moment, none of
-    which is such garbage: to look again and again took a thirtieth of a sync (measured).
+    """Let Python look seldom for garbage that holds itself. Modules, and payloads for a moment, are thousands of
+    objects, and none of them is such garbage: to look again and again took a twentieth of a short question, and a
+    thirtieth of a sync (measured).
     """
     gc.set_threshold(10_000, 10, 10)
