@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline import cli, render
 from pipeline import lake as lake_module
+from pipeline.arrow_schemas import RUNS_FILE_SCHEMA
 from pipeline.catalog import Lake
 from pipeline.errors import LakeDamagedError, LakeError, RunFailedError, UsageError
 from pipeline.lake import LakeFiles
@@ -432,6 +434,21 @@ def test_a_damaged_file_is_named_with_the_way_to_mend_it(lake: LakeFiles, conten
         with pytest.raises(LakeDamagedError, match="mend the lake with `pipeline check --repair`") as told:
             catalog.runs().fetchall()
     assert str(path) in str(told.value)
+
+
+def test_pipeline_sql_names_the_file_whose_page_is_damaged(lake: LakeFiles, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its footer is whole: that a page is not turns out when it is read."""
+    land(lake, *(classify(f"clr_{number}", failureMessage=f"message {number}") for number in range(300)))
+    path = lake.day_path("2026-11-02")
+    content = bytearray(path.read_bytes())
+    column = pq.ParquetFile(path).metadata.row_group(0).column(RUNS_FILE_SCHEMA.names.index("failure_message"))
+    place = column.dictionary_page_offset or column.data_page_offset
+    content[place : place + column.total_compressed_size] = b"\xff" * column.total_compressed_size
+    path.write_bytes(content)
+    assert cli.main(["sql", "SELECT failure_message FROM runs", "--lake", str(lake.folder)]) == 1
+    told = capsys.readouterr().err
+    assert str(path) in told
+    assert "mend the lake with `pipeline check --repair`" in told
 
 
 # ---------------------------------------------------------------------------------------------------------------------

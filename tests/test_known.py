@@ -157,6 +157,13 @@ def test_values_of_a_wrong_type_are_as_the_lake_has_them(lake: LakeFiles, known:
     assert known().changed(CLASSIFY, rows) == []
 
 
+def test_a_value_of_a_wrong_type_is_not_taken_for_a_number_that_is_equal_to_it(known: Make) -> None:
+    seen = known()
+    of_no_type, told = (summary(status="ODD") | {"usage": {"credits": credits}} for credits in (True, 1))
+    assert seen.changed(CLASSIFY, [of_no_type]) == [of_no_type]
+    assert seen.changed(CLASSIFY, [told]) == [told]
+
+
 def test_text_that_is_no_unicode_is_as_the_lake_has_it(lake: LakeFiles, known: Make) -> None:
     row = summary("clr_\udc80", status="P\udc80")
     seen = known()
