@@ -8,39 +8,18 @@ connection has them.
 import importlib
 
 try:
-    from _duckdb import (
-        BinderException,
-        CatalogException,
-        DuckDBPyConnection,
-        Error,
-        ParserException,
-        PermissionException,
-        __version__,
-        connect,
-    )
-except ImportError:  # a version that has them elsewhere
-    from duckdb import (
-        BinderException,
-        CatalogException,
-        DuckDBPyConnection,
-        Error,
-        ParserException,
-        PermissionException,
-        __version__,
-        connect,
-    )
+    import _duckdb as core
+except ImportError:  # a version that has it elsewhere
+    import duckdb as core  # type: ignore[no-redef]  # the same, by another name
 
-__all__ = [
-    "BinderException",
-    "CatalogException",
-    "DuckDBPyConnection",
-    "Error",
-    "ParserException",
-    "PermissionException",
-    "__version__",
-    "connect",
-    "have_relations",
-]
+BinderException = core.BinderException
+CatalogException = core.CatalogException
+DuckDBPyConnection = core.DuckDBPyConnection
+Error = core.Error
+ParserException = core.ParserException
+PermissionException = core.PermissionException
+__version__ = core.__version__
+connect = core.connect
 
 
 def have_relations() -> None:
