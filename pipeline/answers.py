@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -139,6 +138,8 @@ class Reports(ABC, Generic[R]):
 
         One row for all runs, then one a kind, processor, version, file type and reason, the surest change first.
         """
+        from dataclasses import asdict
+
         import pyarrow as pa
 
         names = ("failed_before", "ended_before", "failed_after", "ended_after")

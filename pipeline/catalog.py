@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
@@ -90,7 +89,7 @@ class Lake(Reports["duckdb.DuckDBPyRelation"]):
         self._made: set[str] = set()
         self._held: object = None
         self._is_held = False
-        self._asks_lines = False
+        self._asks_credits = self._asks_lines = False
         self._is_query_wrong = False
 
     def __enter__(self) -> Lake:
@@ -147,7 +146,7 @@ class Lake(Reports["duckdb.DuckDBPyRelation"]):
         with self._saying_what_is_wrong(query):
             self.con.execute(f"CREATE OR REPLACE TEMP VIEW {_ASKED} AS {query}")
             self.con.execute(f"FROM {_ASKED} SELECT {columns}")
-        return replace(found, rows=rows_asked(self.con).rows)
+        return found._replace(rows=rows_asked(self.con).rows)
 
     def runs(self) -> duckdb.DuckDBPyRelation:
         """Return all runs, one row each."""
@@ -283,16 +282,19 @@ class Lake(Reports["duckdb.DuckDBPyRelation"]):
         """Make the views that a query names, and all anew where what they stand on has changed: the first files, new
         loads, a move under way. Return those that are named. To make all of them takes longer than many a question.
 
-        The lines of a kept ledger are only read to see whether they are whole where a query asks for them.
+        A kept ledger is only looked at where a query asks for credits, and its lines only read to see whether they are
+        whole where one asks for them.
         """
         ledger = self._ledger
         stamps = ledger.stamps()
-        kept = ledger.current(stamps)
+        is_of_all = with_all or _OF_ALL.search(query) is not None
+        self._asks_credits = self._asks_credits or is_of_all or not _OF_FILES.issuperset(_named(query))
+        kept = ledger.current(stamps) if self._asks_credits else None
         self._asks_lines = self._asks_lines or any(name in query for name in _OF_LINES)
         lines = kept.lines if kept and self._asks_lines and ledger.are_whole(kept.lines) else None
         self._asked_of = self._state(stamps)
         seen = (bool(stamps), self._asked_of[1], kept, lines)
-        named = wanted = set(_VIEWS) if with_all or _OF_ALL.search(query) else _named(query, kept, lines)
+        named = wanted = set(_VIEWS) if is_of_all else _named(query, kept, lines)
         if seen != self._seen:
             # What was made before too: a relation that was handed out may stand on it.
             wanted = _named("\n".join((*self._made, query)), kept, lines) | named
@@ -357,7 +359,7 @@ class Lake(Reports["duckdb.DuckDBPyRelation"]):
         self._is_to_be_locked, self._is_locked = False, True
 
 
-def _named(text: str, kept: Kept | None, lines: Sequence[str] | None) -> set[str]:
+def _named(text: str, kept: Kept | None = None, lines: Sequence[str] | None = None) -> set[str]:
     """Return the views that a query names, and those that these stand on."""
     found: set[str] = set()
     texts = [text]

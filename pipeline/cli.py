@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
 import atexit
 import contextlib
 import importlib
 import os
 import sys
-import threading
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from pipeline import __version__
 from pipeline.commands.heap import collect_seldom, keep_heap_small
-from pipeline.commands.options import Run
+from pipeline.commands.parser import Parser
 from pipeline.durable import naming_places
 from pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from pipeline.commands.options import Run
 
 _DESCRIPTION = """\
 Pull the runs of your Extend organization, keep them as Parquet, and see where the credits go, and what fails, and why.
@@ -83,6 +86,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Without `argv` it is the process's own command, and keeps from it what no command needs.
     """
+    return _run(_prepare(argv))
+
+
+def _prepare(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return what a command is told, once what it needs no part of is out of its way."""
     finder = _Finder()
     if argv is None:
         collect_seldom()
@@ -92,7 +100,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     command = words[0] if words and words[0] in _COMMANDS else None
     arguments = build_parser(command).parse_args(argv)
-    run: Run = arguments.run
     if command in _READERS:
         finder.not_found.add("numpy")
     if argv is None and command in _LOADERS:
@@ -101,6 +108,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         finder.not_found.add("numpy")
         importlib.import_module("pyarrow.parquet")
         finder.not_found.discard("numpy")
+    return arguments
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    run: Run = arguments.run
     try:
         code = run(arguments)
         print(end="", flush=True)
@@ -123,9 +135,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_and_leave() -> NoReturn:
     """Run the process's own command, and end the process as soon as all is done."""
-    code = main()
-    if threading.active_count() == 1:
-        # Taking apart every module, as Python does at its end, takes a sixth of what a short question does.
+    arguments = _prepare(None)
+    code = _run(arguments)
+    threading = sys.modules.get("threading")
+    if threading is None or threading.active_count() == 1:
+        # Taking apart every module, as Python does at its end, takes a sixth of what a short question does; closing the
+        # lake that `arguments` may hold, a thirtieth.
         atexit._run_exitfuncs()
         with contextlib.suppress(OSError):
             print(end="", flush=True)
@@ -133,15 +148,9 @@ def run_and_leave() -> NoReturn:
     sys.exit(code)
 
 
-def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+def build_parser(command: str | None = None) -> Parser:
     """Return the parser of the whole command line, or of this command alone."""
-    parser = argparse.ArgumentParser(
-        prog="pipeline",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser(prog="pipeline", description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=f"pipeline {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, module in _COMMANDS.items():

@@ -25,10 +25,9 @@ import stat
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pipeline import durable, sealed
 from pipeline.errors import LakeDamagedError, LakeError, NewerLakeError, UsageError
@@ -58,8 +57,7 @@ Move = tuple[str, str, str]
 """A run that changes its day: its ID, the old day, the new one."""
 
 
-@dataclass(frozen=True, slots=True)
-class UnlandedLog:
+class UnlandedLog(NamedTuple):
     """A raw log with records that the lake may not have yet, from an offset on."""
 
     path: Path

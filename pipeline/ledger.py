@@ -19,11 +19,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from pipeline import duckdb_core, durable, sealed
 from pipeline.lake import LakeFiles
@@ -44,8 +44,7 @@ Tell = Callable[[str], None]
 Stamp = tuple[int, int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Day:
+class Day(NamedTuple):
     """One day of the ledger: the stamp of the runs' file that it was made of, and which of its files are in force."""
 
     stamp: Stamp
@@ -53,18 +52,16 @@ class Day:
     ids: int
 
 
-@dataclass(slots=True)
-class Manifest:
+class Manifest(NamedTuple):
     """What the ledger consists of. `made_by` changes with whatever else its content depends on."""
 
     made_by: str
     number: int = 0
-    days: dict[str, Day] = field(default_factory=dict)
+    days: Mapping[str, Day] = MappingProxyType({})
     sums: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(NamedTuple):
     """The files of a ledger that is of the lake as it is: of lines, and by name of sums. Those of lines are there, but
     were not read: see `LedgerFiles.are_whole`.
     """
@@ -188,7 +185,9 @@ class LedgerFiles:
 
     def write_manifest(self, manifest: Manifest, before: Manifest) -> None:
         """Put the new files in force. Those of the version before stay until the next time: a query may be on them."""
-        durable.write_file(self.manifest_path, sealed.note_bytes({"version": VERSION, **asdict(manifest)}))
+        days = {day: each._asdict() for day, each in manifest.days.items()}
+        note = {"version": VERSION, **manifest._asdict(), "days": days}
+        durable.write_file(self.manifest_path, sealed.note_bytes(note))
         self._remove_others(manifest, before)
 
     def _remove_others(self, manifest: Manifest, before: Manifest) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 
 import duckdb
@@ -59,7 +59,7 @@ def _is_there(ledger: LedgerFiles, day: str, made: Day | None, stamp: Stamp) -> 
 class _Work:
     """One pass: a database of its own, in little memory, that sees only the runs it is told to look at."""
 
-    def __init__(self, ledger: LedgerFiles, before: dict[str, Day]) -> None:
+    def __init__(self, ledger: LedgerFiles, before: Mapping[str, Day]) -> None:
         self._ledger = ledger
         self._before = before
         self._con = duckdb.connect()
@@ -136,7 +136,7 @@ class _Work:
         sums = self._con.sql(f"{' UNION ALL BY NAME '.join(parts)} ORDER BY ALL", params=params)
         durable.write_file(self._ledger.sums_path(name, number), sealed_parquet.parquet_bytes(sums.to_arrow_table()))
 
-    def _see_lines(self, days: Iterable[str], known: dict[str, Day]) -> None:
+    def _see_lines(self, days: Iterable[str], known: Mapping[str, Day]) -> None:
         paths = sorted(str(self._ledger.lines_path(day, known[day].lines)) for day in days)
         self._con.read_parquet(paths, hive_partitioning=False, filename=True).project(_WITH_DAY).create_view(
             "lines", replace=True
@@ -148,7 +148,7 @@ class _Work:
             _WITH_DAY
         ).create_view("runs", replace=True)
 
-    def _see_ids(self, name: str, days: Iterable[str], known: dict[str, Day]) -> None:
+    def _see_ids(self, name: str, days: Iterable[str], known: Mapping[str, Day]) -> None:
         paths = sorted(str(self._ledger.ids_path(day, known[day].ids)) for day in days)
         if paths:
             self._con.read_parquet(paths, hive_partitioning=False, filename=True).project(_WITH_DAY).create_view(

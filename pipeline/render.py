@@ -6,7 +6,6 @@ spreadsheet, or markup in a page.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import sys
@@ -259,6 +258,8 @@ def _maps_as_pairs(answer: Rows) -> Iterator[Sequence[Any]]:
 def _write_csv(names: Sequence[str], rows: Iterable[Sequence[Any]], stream: TextIO) -> None:
     # The writer puts into quotes what holds a part of its line end, and to a spreadsheet a bare \r ends a line as well.
     line = io.StringIO()
+    import csv  # here, since other formats do without
+
     writer = csv.writer(line, lineterminator="\r\n")
     for cells in chain([names], rows):
         writer.writerow([no_formula(value) if isinstance(value, str) else _cell(value) for value in cells])

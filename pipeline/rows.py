@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import duckdb
@@ -15,8 +14,7 @@ Row = tuple[Any, ...]
 _FETCHED_ROWS = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(NamedTuple):
     """An answer to be read once: its columns' names, their types as DuckDB names them, and its rows."""
 
     names: list[str]

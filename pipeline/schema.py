@@ -7,7 +7,7 @@ import than a question to be answered.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 SCHEMA_VERSION = 3
 """1: the first. 2: `deleted_at`. 3: a checksum in every file, `raw_sha256`."""
@@ -20,8 +20,7 @@ TIME = "TIMESTAMP WITH TIME ZONE"
 CREDITS = "DECIMAL(18, 6)"
 
 
-@dataclass(frozen=True, slots=True)
-class List:
+class List(NamedTuple):
     """A list of values of one type."""
 
     of: Type
@@ -30,8 +29,7 @@ class List:
         return f"{self.of}[]"
 
 
-@dataclass(frozen=True, slots=True)
-class Struct:
+class Struct(NamedTuple):
     """Named fields, each of its own type."""
 
     fields: tuple[tuple[str, Type], ...]
@@ -41,8 +39,7 @@ class Struct:
         return f"STRUCT({fields})"
 
 
-@dataclass(frozen=True, slots=True)
-class Map:
+class Map(NamedTuple):
     """Values of one type by keys of one type."""
 
     key: Type
@@ -59,8 +56,7 @@ CHARGE = Struct((("product", TEXT), ("unit", TEXT), ("quantity", CREDITS), ("cre
 BREAKDOWN = List(Struct((("object", TEXT), ("id", TEXT), ("credits", CREDITS), ("charges", List(CHARGE)))))
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """One column: its name, its type, and what it and its null mean."""
 
     name: str

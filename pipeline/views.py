@@ -51,7 +51,8 @@ def create_runs(con: duckdb_core.DuckDBPyConnection, files: LakeFiles, *, has_fi
 
 
 def _stored_runs(files: LakeFiles) -> str:
-    paths = files.day_paths() if files.only_days is not None else str(files.runs_folder / "day=*" / "*.parquet")
+    # One pattern for all days: a list is parsed for longer, and `*.parquet` would have each day's folder read.
+    paths = files.day_paths() if files.only_days is not None else str(files.day_path("*"))
     if files.is_current():
         return parquet(paths, filename=True)
     # Files of an earlier version lack columns; matching by name opens every file first, so only then.

@@ -17,7 +17,7 @@ import pipeline.ledger
 import pipeline.ledger_work
 from pipeline.catalog import Lake
 from pipeline.lake import LakeFiles
-from pipeline.ledger import LedgerFiles
+from pipeline.ledger import LedgerFiles, Manifest
 from pipeline.sandbox.world import World
 from tests.conftest import classify, land
 from tests.test_credit_ledger import (
@@ -139,6 +139,30 @@ def test_readers_take_the_kept_ledger_and_only_as_long_as_it_is_up_to_date(lake:
         assert open_before.sql(query).fetchall() == [(5 + 4 + 4,)]
         land(lake, classify("clr_9", createdAt="2026-11-05T00:00:00Z", usage={"credits": 16}))
         assert open_before.sql(query).fetchall() == [(5 + 4 + 8 + 16,)]
+
+
+def test_the_kept_ledger_is_looked_at_by_questions_on_credits_alone(
+    lake: LakeFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three_days(lake)
+    looked = []
+    of_the_file = LedgerFiles.read_manifest
+
+    def noted(ledger: LedgerFiles) -> Manifest:
+        looked.append(ledger)
+        return of_the_file(ledger)
+
+    monkeypatch.setattr(LedgerFiles, "read_manifest", noted)
+    with Lake(lake.folder) as asked:
+        runs = asked.sql("SELECT sum(credits) FROM runs -- not of the ledger")
+        assert len(asked.sql("FROM loads, dead_letters").columns) > 20
+        assert looked == []
+        assert asked.sql("SELECT sum(credits) FROM credit_ledger").fetchall() == [(5 + 4 + 8,)]
+        assert len(looked) == 1
+        # What was handed out before is still answered, and by now the ledger is kept in mind.
+        assert runs.fetchall() == [(3 + 4 + 8,)]
+        assert asked.sql("SELECT count(*) FROM runs").fetchall() == [(3,)]
+        assert len(looked) == 1
 
 
 def break_manifest(ledger: LedgerFiles) -> None:

@@ -52,7 +52,8 @@ def run_sql(arguments: argparse.Namespace) -> int:
     from pipeline.render import write_parquet, write_rows
 
     query = sys.stdin.read() if arguments.query == "-" else arguments.query
-    lake = Lake(arguments.lake, locked=not arguments.unlocked)
+    # As long as there are the arguments, it is open: to close it takes longer than the end of the process.
+    lake = arguments.open_lake = Lake(arguments.lake, locked=not arguments.unlocked)
     try:
         if arguments.format == "parquet":
             write_parquet(lake.sql(query), sys.stdout)
@@ -63,7 +64,7 @@ def run_sql(arguments: argparse.Namespace) -> int:
         raise
     if lake.has_changed():
         warn(f"pipeline: {lake.files.name}: a load landed meanwhile; ask again, to be sure of the answer")
-    return 0  # without closing the database, which takes longer than its end with the process
+    return 0
 
 
 def run_status(arguments: argparse.Namespace) -> int:

@@ -28,8 +28,6 @@ def add_export(commands: Commands) -> None:
         "one unless --force says so.",
         epilog="examples:\n  pipeline export focus --rate 0.0125 --output focus.parquet\n"
         "  pipeline export duckdb lake.duckdb",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     shapes = parser.add_subparsers(title="shapes", metavar="SHAPE", required=True)
     _add_focus(shapes)

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pipeline import defaults
 from pipeline.durable import naming_places
-from pipeline.progress import Progress, open_progress
 
 if TYPE_CHECKING:
+    import threading
+    from types import FrameType
+
     from pipeline.config import Connection
+    from pipeline.progress import Progress
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Run = Callable[[argparse.Namespace], int]
@@ -38,8 +38,6 @@ def add_command(
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.{more and chr(10) + chr(10) + more}",
         epilog=f"examples:\n{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.set_defaults(run=run)
     return parser
@@ -110,6 +108,9 @@ def connection_of(arguments: argparse.Namespace) -> Connection:
 @contextmanager
 def showing_progress(*, quiet: bool) -> Iterator[Progress]:
     """Open what shows progress; a request to end (SIGTERM) is taken like Ctrl-C meanwhile."""
+    import signal
+
+    from pipeline.progress import open_progress
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -126,6 +127,8 @@ def showing_progress(*, quiet: bool) -> Iterator[Progress]:
 @contextmanager
 def stopping_on_signals(stopping: threading.Event) -> Iterator[None]:
     """Let SIGTERM and Ctrl-C set an event meanwhile, and nothing else; a second one does as it did before."""
+    import signal
+
     before: dict[int, Any] = {}
 
     def stop(number: int, _frame: FrameType | None) -> None:

@@ -31,8 +31,6 @@ def add_report(commands: Commands) -> None:
         epilog="examples:\n  pipeline report credits --by month\n"
         "  pipeline report failures --format csv > failures.csv\n"
         "  pipeline report latency --by processor",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     reports = parser.add_subparsers(title="reports", metavar="REPORT", required=True)
     _add_credits(reports)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from pipeline.errors import UsageError
 
@@ -57,13 +57,12 @@ OF_RUNS: Mapping[str, str] = {
 """Of the runs. `created_on` is the UTC day of creation."""
 
 
-@dataclass(slots=True)
-class Dimensions:
+class Dimensions(NamedTuple):
     """Chosen dimensions: their names, the columns `by_<name>` of SQL, and the parameters that these need."""
 
     names: tuple[str, ...]
-    columns: list[str] = field(default_factory=list)
-    params: dict[str, Any] = field(default_factory=dict)
+    columns: Sequence[str] = ()
+    params: Mapping[str, Any] = MappingProxyType({})
 
 
 def choose(by: Sequence[str] | str, known: Mapping[str, str]) -> Dimensions:
@@ -75,18 +74,19 @@ def choose(by: Sequence[str] | str, known: Mapping[str, str]) -> Dimensions:
     names = tuple(name if name.startswith(_METADATA) else name.strip().replace("-", "_") for name in asked)
     if not names or len(set(names)) < len(names):
         raise UsageError(f"--by {','.join(asked)}: name at least one dimension, and each once")
-    chosen = Dimensions(names)
+    columns: list[str] = []
+    params: dict[str, str] = {}
     for number, name in enumerate(names, start=1):
         if name.startswith(_METADATA):
             key = name.removeprefix(_METADATA)
-            chosen.params[f"key_{number}"] = _pointer(name, key)
+            params[f"key_{number}"] = _pointer(name, key)
             expression = f"json_extract_string(metadata, $key_{number})"
         elif name in known:
             expression = known[name]
         else:
             raise UsageError(f"--by {name}: not a dimension here; there are {', '.join(known)} and metadata.KEY")
-        chosen.columns.append(f"{expression} AS {quoted(f'by_{name}')}")
-    return chosen
+        columns.append(f"{expression} AS {quoted(f'by_{name}')}")
+    return Dimensions(names, columns, params)
 
 
 def quoted(name: str) -> str:

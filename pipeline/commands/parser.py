@@ -1,0 +1,42 @@
+"""The parser of the command line, and of each command."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+_BUILDING = partial(argparse.HelpFormatter, width=80)
+_PRINTING = argparse.RawDescriptionHelpFormatter
+
+
+class Parser(argparse.ArgumentParser):
+    """Takes options by their whole names, and help as its lines are written.
+
+    What a command does not know is answered with the usage of that command, not of all.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        # Each argument that is added makes a formatter. Those look how wide the terminal is, by a module that imports
+        # all compression.
+        super().__init__(**settings, formatter_class=_BUILDING, allow_abbrev=False)
+
+    def format_usage(self) -> str:
+        """Return the usage, as wide as the terminal."""
+        self.formatter_class = _PRINTING
+        return super().format_usage()
+
+    def format_help(self) -> str:
+        """Return the help, as wide as the terminal."""
+        self.formatter_class = _PRINTING
+        return super().format_help()
+
+    def parse_known_args(  # type: ignore[override]  # all that it is called with
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse, and end with what is wrong where something is not known: `argparse` would leave that to its caller."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
