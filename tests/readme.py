@@ -5,6 +5,7 @@ python -m tests.readme          rewrite the README's generated parts and its exa
 
 from __future__ import annotations
 
+import argparse
 import re
 import shlex
 import subprocess
@@ -65,7 +66,7 @@ def _example(example: str, folder: Path, environment: dict[str, str]) -> str:
 
 def _commands() -> str:
     parser = cli.build_parser()
-    (action,) = (action for action in parser._actions if isinstance(action, cli.argparse._SubParsersAction))
+    (action,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     lines = ["| command | |", "| --- | --- |"]
     lines += [f"| `pipeline {choice.dest}` | {choice.help} |" for choice in action._choices_actions]
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import statistics
 import subprocess
@@ -153,9 +154,10 @@ class Spread:
 
 
 def _number(value: float, digits: int | None) -> str:
-    """Return a number with about three figures, or so many decimals."""
+    """Return a number with about three figures, a small one with two, or so many decimals."""
     if digits is None:
-        digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+        places = math.floor(math.log10(abs(value))) if value else 0  # of the first figure, before the point
+        digits = 1 - places if places < 0 else 2 - min(places, 2)
     return f"{value:,.{digits}f}"
 
 
