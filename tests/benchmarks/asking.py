@@ -21,6 +21,7 @@ from tests.benchmarks.options import Options
 from tests.benchmarks.results import Line
 
 _RUNS, _FEW_RUNS, _FEW_DAYS = 10_000_000, 20_000, 5
+_TURNS = 15  # a tenth of a second each: a single one hangs on the moment
 _PLACE = 2  # the place of the day whose page is asked for
 _DAY = lakes.day_name(_PLACE)
 _PAGE = (
@@ -50,7 +51,7 @@ def measure(options: Options, folder: Path) -> list[Line]:
     ]
     for question in QUESTIONS:
         runs: dict[str, Callable[[int], Took]] = {"pipeline": partial(_ask_once, lake, question, folder)}
-        took = in_turn(options.turns(5), runs, once_before=True)
+        took = in_turn(options.turns(_TURNS), runs, once_before=True)
         if not options.alone:  # fewer times: it takes minutes
             took |= in_turn(1, {"pandas": partial(_ask_pandas, lake, question, folder)})
         lines.append(_line(lake, question, took))
