@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import tempfile
 from pathlib import Path
@@ -12,19 +13,23 @@ from pipeline.errors import DiskError
 
 
 class Scratch:
-    """A temporary SQLite file, gone when it is closed; nothing in it need survive a crash.
+    """A temporary SQLite file, gone when it is closed, or when the process ends in whatever way.
 
     Raises DiskError where there is no room for it.
     """
 
     def __init__(self, schema: str, folder: Path | None = None) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="pipeline-", dir=folder)
+        self._folder = tempfile.TemporaryDirectory(prefix="pipeline-", dir=folder, ignore_cleanup_errors=True)
         path = Path(self._folder.name) / "scratch.sqlite"
         self._con = sqlite3.connect(path, check_same_thread=False, isolation_level=None, factory=_Connection)
         # All of it is one transaction, never ended: else each statement locks the file and writes what it changed.
         self._con.executescript(
             f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -500; {schema}; BEGIN"
         )
+        if os.name == "posix":
+            # An open file needs no name, and without one a killed command leaves nothing. (On a network's disk it keeps
+            # one until it is closed.)
+            self._folder.cleanup()
 
     def __enter__(self) -> Self:
         return self

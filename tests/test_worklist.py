@@ -1,5 +1,9 @@
 """The worklist: each ID once, in the order given, on disk."""
 
+import os
+import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -117,10 +121,24 @@ def test_more_ids_than_are_read_at_a_time_come_out_whole() -> None:
         assert counts(worklist) == {"classify_run": 22_500}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells which files without a name a process has open")
 def test_it_is_on_disk_while_open_and_gone_after(tmp_path: Path) -> None:
     with Worklist(tmp_path) as worklist:
-        fill(worklist, "clr_1")
-        assert [path.name for path in tmp_path.rglob("*.sqlite")] == ["scratch.sqlite"]
+        fill(worklist, *(f"clr_{number}" for number in range(100_000)))
+        files = [path for path in Path("/proc/self/fd").iterdir() if os.path.realpath(path).startswith(str(tmp_path))]
+        assert len(files) == 1
+        assert files[0].stat().st_size > 3_000_000
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere an open file keeps its name")
+def test_nothing_of_it_is_left_where_the_process_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import os, signal; from pathlib import Path; from pipeline.worklist import Worklist\n"
+        f"with Worklist(Path({str(tmp_path)!r})) as worklist: os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == -signal.SIGKILL, done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
