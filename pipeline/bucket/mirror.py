@@ -15,8 +15,6 @@ the ledger stays here, since it can be made anew.
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -36,6 +34,7 @@ Tell = Callable[[str], None]
 _NOT_SHARED = ("ledger/",)
 _TURN = ".turn"
 _LOGS_KEPT_S = 86_400.0
+_COMPARED_BYTES = 1 << 20
 """So long raw logs stay here that came for a command: longer than any that reads them."""
 
 _opening = threading.Lock()
@@ -244,28 +243,24 @@ class Mirror(Copy):
                 self._assemble(loading, path)
 
     def _assemble(self, loading: logs.Loading, path: Path) -> None:
-        scratch = self.home / f"downloads-{os.getpid()}-{os.urandom(4).hex()}"
-        durable.make_folder(scratch, is_private=True)
         durable.make_folder(path.parent)
-        try:
+        with self.downloads() as scratch:
             # There is a whole one where another machine landed the first part, or this load died at its very end.
             self.store.download(self.name_of(path), scratch / "whole")
             logs.assemble(self.store, loading, scratch / "whole")
             (scratch / "whole").replace(path)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
 
     def publish(self, path: Path) -> bool:
         """Put a whole log into the bucket; tell whether that could be: not over one that this one does not go on from,
         such as one of which another machine has taken out what was forgotten.
         """
         name = self.name_of(path)
-        there = self.store.read(name)
+        with self.downloads() as scratch:
+            there = self.store.download(name, scratch / "there")
+            if there is not None and not _begins_with(path, scratch / "there"):
+                return False
         if there is not None:
-            with path.open("rb") as file:
-                if file.read(len(there[0])) != there[0]:
-                    return False
-            self._tags[name] = there[1].tag
+            self._tags[name] = there.tag
         tag = self._put(name, path)
         self.index.note(name, tag, path)
         return True
@@ -274,3 +269,12 @@ class Mirror(Copy):
         """Remove the parts of a log that is whole in the bucket, or not kept."""
         names = [each.name for each in self.store.list_below(f"{logs.FOLDER}/{load_id}")]
         self.store.delete(names)
+
+
+def _begins_with(path: Path, other: Path) -> bool:
+    """Tell whether a file begins with all that another one holds."""
+    with path.open("rb") as file, other.open("rb") as beginning:
+        while part := beginning.read(_COMPARED_BYTES):
+            if file.read(len(part)) != part:
+                return False
+    return True

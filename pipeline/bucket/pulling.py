@@ -126,9 +126,7 @@ class Copy:
     def take(self, changed: list[Entry], gone: list[str], known: dict[str, Known]) -> Came:
         """Download what changed, remove what is gone; `known` is what was noted before that was found out."""
         came_as = Came.AS_LISTED
-        scratch = self.home / f"downloads-{os.getpid()}-{os.urandom(4).hex()}"
-        durable.make_folder(scratch, is_private=True)
-        try:
+        with self.downloads() as scratch:
             came = self._download(changed, scratch)
             with self.swapping():
                 noted = self.index.known()
@@ -147,9 +145,17 @@ class Copy:
                         self.remove_here(name)
                     else:
                         came_as = Came.NOT
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
         return came_as
+
+    @contextlib.contextmanager
+    def downloads(self) -> Iterator[Path]:
+        """Make a folder for what is downloaded, and remove it afterwards."""
+        folder = self.home / f"downloads-{os.getpid()}-{os.urandom(4).hex()}"
+        durable.make_folder(folder, is_private=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _download(self, entries: list[Entry], scratch: Path) -> list[tuple[Entry, Entry | None, Path]]:
         def download(numbered: tuple[int, Entry]) -> tuple[Entry, Entry | None, Path]:
