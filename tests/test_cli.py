@@ -346,6 +346,8 @@ def test_dry_run_asks_for_nothing_and_needs_no_key(server: SandboxServer, tmp_pa
         (["fetch", "clr_1", "--qps", "lots"], {}, 2, "invalid float value"),
         (["fetch", "clr_1", "--key", "k"], {}, 2, "pipeline fetch: error: unrecognized arguments: --key k"),
         (["report", "credits", "--form", "csv"], {}, 2, "usage: pipeline report credits "),
+        (["sql", "FROM runs", "--formt=csv"], {}, 2, "arguments: --formt=csv; did you mean --format?\n"),
+        (["sql", "FROM", "format"], {}, 2, "pipeline sql: error: unrecognized arguments: format\n"),
         (["--quiet", "sync"], {}, 2, "pipeline: error: unrecognized arguments: --quiet"),
         (["retry"], {"EXTEND_API_KEY": "k"}, 2, "no lake here"),
         (["load", "absent.json"], {}, 2, "absent.json: no such file"),

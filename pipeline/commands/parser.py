@@ -38,5 +38,11 @@ class Parser(argparse.ArgumentParser):
         """Parse, and end with what is wrong where something is not known: `argparse` would leave that to its caller."""
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._guess(unknown[0])}")
         return found, unknown
+
+    def _guess(self, unknown: str) -> str:
+        from difflib import get_close_matches  # here, since it is seldom needed
+
+        close = get_close_matches(unknown.partition("=")[0], self._option_string_actions, 1)
+        return f"; did you mean {close[0]}?" if close and unknown.startswith("-") else ""
