@@ -27,6 +27,9 @@ LEVELS: tuple[Level, ...] = ("none", "credits", "all")
 YOUNG = timedelta(days=1)
 """Unfinished runs that no list shows reliably are asked for at each sync until they are this old, then once a day."""
 
+_TOTALS_ALONE = 100_000
+"""So many runs that tell a total alone are looked at at once: for each, what else is told takes half a kilobyte."""
+
 _SLACK = timedelta(seconds=2)  # a file's time may be a little behind the clock
 
 
@@ -128,13 +131,20 @@ def find_unfinished(
     return tuple(run_id for (run_id,) in rows)
 
 
-def has_totals_alone(database: Database) -> bool:
-    """Return whether any run tells a total beyond its own credits, and not for what."""
+def count_in_parts(database: Database, workspace_id: str | None) -> int:
+    """Return how many charges of a workspace are known as the rest of a total alone; memory holds a part at a time."""
     files = database.files
 
-    def ask() -> bool:
-        create_runs(database.con, files, has_files=bool(files.days()))
-        return bool(database.con.execute(read_sql("sync_totals_alone")).fetchall()[0][0])
+    def ask() -> int:
+        con = database.con
+        create_runs(con, files, has_files=bool(files.days()))
+        ((alone,),) = con.execute(read_sql("sync_totals_alone")).fetchall()
+        inferred, parts = 0, -(-alone // _TOTALS_ALONE)
+        for part in range(parts):
+            asked = {"parts": parts, "part": part, "workspace": workspace_id}
+            ((count,),) = con.execute(read_sql("sync_inferred_part"), asked).fetchall()
+            inferred += count
+        return inferred
 
     return files.ask(ask, may_wait=False)
 

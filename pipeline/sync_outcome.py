@@ -10,7 +10,7 @@ from pipeline.errors import ListError
 from pipeline.kinds import Kind
 from pipeline.lake import LakeFiles
 from pipeline.loads import LoadResult
-from pipeline.needs import Database, Needs, has_totals_alone
+from pipeline.needs import Database, Needs, count_in_parts
 from pipeline.sync_plan import KindPlan
 
 
@@ -64,10 +64,8 @@ def count_inferred(lake: LakeFiles, workspace_id: str | None, *, tell: Callable[
     from pipeline.ledger import LedgerFiles  # here and not above: a sync with nothing new does without
 
     if not LedgerFiles(lake).is_worthwhile():
-        # To work out all lines of a lake takes a second and 150 MiB for a hundred thousand runs; mostly there is none.
         with Database(lake) as database:
-            if not has_totals_alone(database):
-                return 0
+            return count_in_parts(database, workspace_id)
     from pipeline.catalog import Lake
 
     with Lake(lake.folder) as catalog:

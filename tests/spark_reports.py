@@ -97,6 +97,7 @@ NOT_ASKED: dict[str, str] = {
     "ledger_mentions": "the same, by DuckDB's own hashes",
     "ledger_run_sums": "the same",
     "ledger_told_anew": "the same",
+    "sync_inferred_part": "a part of the lake, by DuckDB's own hashes",
     "sync_needs": "of views that a sync makes while it runs",
     "sync_unfinished": "the same",
 }

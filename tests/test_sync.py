@@ -26,6 +26,7 @@ from pipeline.sync import SyncOptions, plan_sync, run_sync
 from pipeline.sync_outcome import WorkspaceOutcome, count_inferred
 from pipeline.sync_state import SyncFiles
 from tests.conftest import NOON, connect
+from tests.test_credit_ledger import CASES, MOST, in_order, land_all
 from tests.worlds import make_late_world, make_squeezed_world
 
 CLASSIFY, EXTRACT, PARSE, WORKFLOW, EDIT = (
@@ -243,35 +244,55 @@ def test_form_detections_named_in_a_breakdown_are_found(lake: LakeFiles, server:
 
 
 @pytest.mark.parametrize(
-    ("fields", "inferred", "asked"),
+    ("fields", "inferred"),
     [
-        ({"usage": {"credits": 0.7, "totalCredits": 1}}, 1, True),
-        ({"usage": {"credits": 0.7, "totalCredits": 0.7}}, 0, False),
-        ({"usage": {"credits": 0.7}}, 0, False),
-        ({"usage": {"credits": 0.7, "totalCredits": 1, "breakdown": []}}, 0, False),
-        ({"usage": {"credits": 0.7, "totalCredits": 1}, "workspace_id": "ws_2"}, 0, True),
-        ({"usage": {"credits": 0, "totalCredits": 1}, "object": "workflow_run", "id": "workflow_run_1"}, 0, False),
+        ({"usage": {"credits": 0.7, "totalCredits": 1}}, 1),
+        ({"usage": {"credits": 0.7, "totalCredits": 0.7}}, 0),
+        ({"usage": {"credits": 0.7}}, 0),
+        ({"usage": {"credits": 0.7, "totalCredits": 1, "breakdown": []}}, 0),
+        ({"usage": {"credits": 0.7, "totalCredits": 1}, "workspace_id": "ws_2"}, 0),
+        ({"usage": {"credits": 0, "totalCredits": 1}, "object": "workflow_run", "id": "workflow_run_1"}, 0),
     ],
 )
-def test_what_is_inferred_is_counted_without_working_out_all_lines_where_no_total_stands_alone(
-    lake: LakeFiles, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], inferred: int, asked: bool
-) -> None:
-    workspace_id = fields.get("workspace_id")
+def test_what_is_inferred_is_counted(lake: LakeFiles, fields: dict[str, Any], inferred: int) -> None:
     payload = {"object": "extract_run", "id": "exr_1", "status": "PROCESSED", "parseRunId": "pr_1", **fields}
-    load = Load(lake, command="sync", source="lists")
-    body = json.dumps(payload).encode()
-    load.take_run(payload["id"], body, fetched_at=NOON, is_detail=False, workspace_id=workspace_id)
-    load.finish()
-    names: list[str] = []
-    ask = Lake.ask
-
-    def noting(self: Lake, name: str, **params: Any) -> Any:
-        names.append(name)
-        return ask(self, name, **params)
-
-    monkeypatch.setattr(Lake, "ask", noting)
+    land_summaries(lake, payload, workspace_id=fields.get("workspace_id"))
     assert count_inferred(lake, None, tell=pytest.fail) == inferred
-    assert ("sync_inferred" in names) == asked
+
+
+def land_summaries(lake: LakeFiles, *payloads: dict[str, Any], workspace_id: str | None = None) -> None:
+    load = Load(lake, command="sync", source="lists")
+    for payload in payloads:
+        body = json.dumps(payload).encode()
+        load.take_run(payload["id"], body, fetched_at=NOON, is_detail=False, workspace_id=workspace_id)
+    load.finish()
+
+
+def extract(number: int, parse_run_id: str) -> dict[str, Any]:
+    usage = {"credits": 1, "totalCredits": 3}
+    return {"object": "extract_run", "id": f"exr_{number}", "status": "PROCESSED", "usage": usage,
+            "parseRunId": parse_run_id}  # fmt: skip
+
+
+def test_an_inferred_charge_is_of_its_own_runs_workspace_else_of_the_nearest_that_tells_it(lake: LakeFiles) -> None:
+    unknown = {"object": "parse_run", "id": "pr_own", "status": "PROCESSING"}
+    land_summaries(lake, unknown, extract(4, "pr_both"), workspace_id="ws_1")
+    land_summaries(lake, extract(1, "pr_own"), extract(2, "pr_2"), extract(3, "pr_both"), workspace_id="ws_2")
+    land_summaries(lake, extract(5, "pr_both"), extract(6, "pr_6"))
+    counted = {each: count_inferred(lake, each, tell=pytest.fail) for each in ("ws_1", "ws_2", None)}
+    assert counted == {"ws_1": 1, "ws_2": 2, None: 1}
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 1_000])
+def test_what_is_inferred_is_counted_in_parts_as_the_ledger_has_it(
+    lake: LakeFiles, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """All cases of the ledger, whose lines are worked out by hand, in one lake."""
+    monkeypatch.setattr("pipeline.needs._TOTALS_ALONE", at_once)
+    land_all(lake, in_order(tuple(range(MOST))), in_one_load=True)
+    expected = sum(basis == "inferred" for case in CASES.values() for *_, basis, _day, _cause in case.lines)
+    assert expected > 5
+    assert count_inferred(lake, None, tell=pytest.fail) == expected
 
 
 @pytest.mark.long
