@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -293,6 +294,53 @@ def test_what_is_inferred_is_counted_in_parts_as_the_ledger_has_it(
     expected = sum(basis == "inferred" for case in CASES.values() for *_, basis, _day, _cause in case.lines)
     assert expected > 5
     assert count_inferred(lake, None, tell=pytest.fail) == expected
+
+
+def drawn_run(random: Random, group: int) -> dict[str, Any]:
+    """Return a run of a few that speak of each other, odd ones among them."""
+    kinds = {"extract_run": "exr_", "edit_run": "edr_", "parse_run": "pr_", "workflow_run": "workflow_run_",
+             "form_detection_run": "sgr_"}  # fmt: skip
+
+    def named() -> tuple[str, str]:
+        kind, prefix = random.choice([*kinds.items()])
+        return kind, f"{prefix}{group}_{random.randrange(3)}"
+
+    def entry() -> dict[str, Any]:
+        kind, run_id = named()
+        credits = {"credits": random.choice([1, 2])} if random.random() < 0.7 else {}
+        return {"object": random.choice([kind, kind, "workflow_run"]), "id": run_id, **credits}
+
+    kind, run_id = named()
+    usage: dict[str, Any] = {"credits": random.choice([0, 1]), "totalCredits": random.choice([1, 2, 3])}
+    if random.random() < 0.3:
+        usage["breakdown"] = [entry() for _ in range(random.randrange(4))]
+    payload = {"object": kind, "id": run_id, "status": "PROCESSED"}
+    if random.random() < 0.7:
+        payload["usage"] = usage
+    if random.random() < 0.7:
+        payload["parseRunId"] = f"pr_{group}_{random.randrange(3)}"
+    return payload | {"file": {"id": f"file_{group}_{random.randrange(2)}"}}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_counted_in_parts_is_what_the_ledger_infers(
+    lake: LakeFiles, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    random = Random(seed)
+    monkeypatch.setattr("pipeline.needs._TOTALS_ALONE", 40)
+    for workspace_id in ("ws_1", None, "ws_2"):
+        load = Load(lake, command="load", source="test")
+        for group in range(150):
+            for payload in (drawn_run(random, group) for _ in range(3)):
+                load.take_run(
+                    payload["id"], json.dumps(payload).encode(), fetched_at=NOON, is_detail="breakdown" in str(payload),
+                    workspace_id=workspace_id,
+                )  # fmt: skip
+        load.finish()
+    query = "SELECT workspace_id, count(*) FROM credit_ledger WHERE basis = 'inferred' GROUP BY ALL"
+    expected = dict(rows(lake, query))
+    assert min(expected.values()) > 20
+    assert {each: count_inferred(lake, each, tell=pytest.fail) for each in ("ws_1", "ws_2", None)} == expected
 
 
 @pytest.mark.long
