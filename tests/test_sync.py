@@ -312,6 +312,8 @@ def drawn_run(random: Random, group: int) -> dict[str, Any]:
 
     kind, run_id = named()
     usage: dict[str, Any] = {"credits": random.choice([0, 1]), "totalCredits": random.choice([1, 2, 3])}
+    if random.random() < 0.2:
+        del usage["credits"]
     if random.random() < 0.3:
         usage["breakdown"] = [entry() for _ in range(random.randrange(4))]
     payload = {"object": kind, "id": run_id, "status": "PROCESSED"}

@@ -11,7 +11,7 @@ WITH alone AS (
         AND kind IS DISTINCT FROM 'workflow_run'
         AND breakdown IS NULL
         AND total_credits > credits
-        AND hash(coalesce(CASE WHEN kind IS DISTINCT FROM 'edit_run' THEN parse_run_id END, run_id)) % $parts = $part
+        AND hash(coalesce(parse_run_id, run_id)) % $parts = $part
         AND NOT EXISTS (
             FROM runs AS detection
             WHERE telling.kind = 'edit_run'
