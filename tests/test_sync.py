@@ -275,6 +275,16 @@ def extract(number: int, parse_run_id: str) -> dict[str, Any]:
             "parseRunId": parse_run_id}  # fmt: skip
 
 
+def test_what_a_run_tells_of_itself_in_a_breakdown_alone_is_inferred_all_the_same(lake: LakeFiles) -> None:
+    """As the ledger has it: a run's own credits are those that it tells as its own."""
+    told = {"breakdown": [{"object": "parse_run", "id": "pr_1", "credits": 2}]}
+    land_summaries(
+        lake, {"object": "parse_run", "id": "pr_1", "status": "PROCESSED", "usage": told}, extract(1, "pr_1")
+    )
+    assert rows(lake, "SELECT basis FROM credit_ledger WHERE resource_id = 'pr_1'") == [("inferred",)]
+    assert count_inferred(lake, None, tell=pytest.fail) == 1
+
+
 def test_an_inferred_charge_is_of_its_own_runs_workspace_else_of_the_nearest_that_tells_it(lake: LakeFiles) -> None:
     unknown = {"object": "parse_run", "id": "pr_own", "status": "PROCESSING"}
     land_summaries(lake, unknown, extract(4, "pr_both"), workspace_id="ws_1")
