@@ -196,11 +196,13 @@ def read_proxy(base_url: str) -> str | None:
     Null for plain http://, where a proxy would read the key, and for this machine. Raises UsageError for a kind of
     proxy that does not work here; its address is not shown, since it may hold a password.
     """
-    from urllib.request import getproxies, proxy_bypass  # here, since `pipeline --help` does without its 20 ms
-
     parts = urlsplit(base_url)
     host = parts.hostname or ""
-    if parts.scheme != "https" or is_loopback(host) or proxy_bypass(host):
+    if parts.scheme != "https" or is_loopback(host):
+        return None
+    from urllib.request import getproxies, proxy_bypass  # here, since it takes 20 ms
+
+    if proxy_bypass(host):
         return None
     proxies = getproxies()
     address = proxies.get("https") or proxies.get("all")
