@@ -27,7 +27,7 @@ LEVELS: tuple[Level, ...] = ("none", "credits", "all")
 YOUNG = timedelta(days=1)
 """Unfinished runs that no list shows reliably are asked for at each sync until they are this old, then once a day."""
 
-_TOTALS_ALONE = 100_000
+_TOTALS_ALONE = 50_000
 """So many runs that tell a total alone are looked at at once: for each, what else is told takes half a kilobyte."""
 
 _SLACK = timedelta(seconds=2)  # a file's time may be a little behind the clock

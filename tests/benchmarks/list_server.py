@@ -1,9 +1,10 @@
 """A loopback server of lists, as fast as the one of runs by ID: what a sync asks for, with summaries made beforehand.
 
-    python -m tests.benchmarks.list_server NUMBER          prints its port
+    python -m tests.benchmarks.list_server NUMBER [alone]          prints its port
 
 It has NUMBER classify runs, in pages of a hundred, the latest change first; a minute and a half lies between two of
-them. All other kinds have none. A summary is the fast server's run of that number without what only a detail carries.
+them. All other kinds have none. A summary is the fast server's run of that number without what only a detail carries;
+with `alone` it tells a total beyond its own credits, and not for what.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ class _Lists:
     The page after one that was asked for is made while the client reads that one, so that nobody waits for it.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, *, alone: bool) -> None:
         self._number = number
         self._ahead: tuple[int, bytes] | None = None
-        self._templates = [self._template(each) for each in range(_TURNS)]
+        self._templates = [self._template(each, alone=alone) for each in range(_TURNS)]
 
     def page(self, target: str) -> bytes:
         """Return the page that a request's target names."""
@@ -75,8 +76,10 @@ class _Lists:
         return text.replace(b"@CREATED@", created).replace(b"@UPDATED@", updated)
 
     @staticmethod
-    def _template(number: int) -> bytes:
+    def _template(number: int, *, alone: bool) -> bytes:
         run = summary(number)
+        if alone:
+            run["usage"] = {"credits": 1, "totalCredits": 3}
         run |= {"id": "clr_@ID@", "createdAt": "@CREATED@", "updatedAt": "@UPDATED@",
                 "dashboardUrl": "https://dashboard.example/runs/clr_@ID@"}  # fmt: skip
         run["file"] |= {"id": "file_@NUMBER@", "name": "invoice-@NUMBER@.pdf"}
@@ -101,17 +104,17 @@ class _Answering(asyncio.Protocol):
             )
 
 
-async def _serve(number: int) -> None:
-    lists = _Lists(number)
+async def _serve(number: int, *, alone: bool) -> None:
+    lists = _Lists(number, alone=alone)
     server = await asyncio.get_running_loop().create_server(lambda: _Answering(lists), "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
 @contextmanager
-def serving_lists(number: int) -> Iterator[str]:
+def serving_lists(number: int, *, alone: bool = False) -> Iterator[str]:
     """Serve in a process of its own meanwhile, on the server's core; yield its address."""
-    command = [sys.executable, "-m", "tests.benchmarks.list_server", str(number)]
+    command = [sys.executable, "-m", "tests.benchmarks.list_server", str(number), *(["alone"] if alone else [])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         keep_on(SERVER_CORE, process.pid)
         try:
@@ -124,4 +127,4 @@ def serving_lists(number: int) -> Iterator[str]:
 __all__ = ["PAGE", "run_id", "serving_lists", "summary"]
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1])))
+    asyncio.run(_serve(int(sys.argv[1]), alone="alone" in sys.argv[2:]))

@@ -30,8 +30,10 @@ from tests.benchmarks.options import Options
 from tests.benchmarks.results import Line
 
 _RUNS, _FEW_RUNS = 100_000, 1_000
+_MORE = 3
 _LEAST_A_SECOND = 30_000
 _MOST_S = 0.5
+_MOST_MIB = 250.0
 
 
 def measure(options: Options, folder: Path) -> list[Line]:
@@ -47,7 +49,8 @@ def measure(options: Options, folder: Path) -> list[Line]:
         lake = folder / f"pipeline-{number}-0"
         asking = {"nothing new": partial(_sync_again, base_url, lake)}
         again = in_turn(options.turns(10), asking, once_before=True)["nothing new"]
-    return [*_lines(number, took), _line_of_nothing_new(number, again)]
+    alone = {times: _sync_alone(times * number, folder) for times in (1, _MORE)}
+    return [*_lines(number, took), _line_of_nothing_new(number, again), _line_of_totals_alone(number, alone)]
 
 
 def sync(base_url: str, number: int, folder: Path, turn: int) -> Took:
@@ -66,6 +69,19 @@ def _sync_again(base_url: str, folder: Path, _turn: int) -> Took:
     took, landed, _requests = _sync(base_url, folder)
     if landed:
         raise BenchmarkError(f"{landed} landed where nothing was new")
+    return took
+
+
+def _sync_alone(number: int, folder: Path) -> Took:
+    """Sync summaries that all tell a total alone, so that what lies beyond their own credits is inferred."""
+    own = folder / f"alone-{number}"
+    own.mkdir()
+    say(f"  pipeline, {number:,} totals alone")
+    with serving_lists(number, alone=True) as base_url:
+        took, landed, _requests = _sync(base_url, own)
+    (told,) = json.loads(took.output)["workspaces"]
+    if (landed, told["inferred"]) != (number, number):
+        raise BenchmarkError(f"pipeline: {landed} landed, {told['inferred']} inferred of {number} totals alone")
     return took
 
 
@@ -119,4 +135,17 @@ def _line_of_nothing_new(number: int, took: list[Took]) -> Line:
         aim=f"under {_MOST_S} s",
         reached=wall.median < _MOST_S,
         figures={"wall_s": [each.wall_s for each in took], "cpu_s": [each.cpu_s for each in took]},
+    )
+
+
+def _line_of_totals_alone(number: int, took: dict[int, Took]) -> Line:
+    few, many = (each.peak_mib for each in took.values())
+    return Line(
+        f"{_MORE * number:,} runs by summaries that tell a total alone: peak of memory",
+        Spread.of([many]).text(" MiB"),
+        f"{number:,} such runs: {Spread.of([few]).text(' MiB')}",
+        ratios([many], [few]).text(" times"),
+        "at most 250 MiB",
+        many <= _MOST_MIB,
+        {str(times * number): [each.peak_mib] for times, each in took.items()},
     )
