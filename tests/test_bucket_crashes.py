@@ -128,7 +128,10 @@ def test_a_writer_killed_at_named_places_is_completed_by_the_next_machine(scene:
         ("rebuild", None),
     ]
     play(scene, bucket, steps, told)
-    assert told.kills.total() == 5, told.story
+    # On a machine that halts for a moment, all may have come and landed before the first one is killed; then the second
+    # has no second day to write.
+    assert told.kills.keys() == {end.place for _command, end in steps if end is not None}, told.story
+    assert told.kills.total() >= 4, told.story
     assert told.shipped > 50
 
 
