@@ -1,5 +1,5 @@
 """What a sync asks its lake: which runs must be asked for by ID, since their summaries cannot give all or no list shows
-them, and whether credits are to be inferred.
+them, and how many charges are inferred.
 
 Asked of the lake itself, so it is the same for what a sync has just landed and for what others have.
 """
