@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -32,9 +32,7 @@ class Parser(argparse.ArgumentParser):
         self.formatter_class = _PRINTING
         return super().format_help()
 
-    def parse_known_args(  # type: ignore[override]  # all that it is called with
-        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
-    ) -> tuple[argparse.Namespace, list[str]]:
+    def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Parse, and end with what is wrong where something is not known: `argparse` would leave that to its caller."""
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
