@@ -202,6 +202,8 @@ class Load(Intake):
         row["raw_bytes"] = self._writer.checkpoint()
         if not keep_raw:
             row |= {"raw_file": None, "raw_bytes": None}
+        if self._shipping is not None:
+            self._shipping.send_no_more()
 
         def step() -> None:
             if keep_raw and self.lake.mirror is not None:

@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.at_work import running_loads
 from pipeline.bucket import lease, logs, store
+from pipeline.bucket.mirror import Mirror
 from pipeline.errors import LakeConflictError, LakeLockedError, StoreError
 from pipeline.forget import forget_runs
 from pipeline.lake import LakeFiles
@@ -132,6 +133,25 @@ def test_a_machine_that_was_taken_for_dead_comes_back_with_more_and_nothing_is_l
         assert set(rows_of(bucket.url)) == {"clr_1", "clr_2"}
         (path,) = open_lake(bucket.url).fetch_logs()
         assert set(logged(path)) == {"clr_1", "clr_2"}
+
+
+@pytest.mark.parametrize("run_ids", [(), ("clr_1",)], ids=["nothing came", "a run came"])
+def test_no_part_of_a_log_is_sent_after_its_parts_are_gone(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, run_ids: tuple[str, ...]
+) -> None:
+    """Whichever moment the sending thread awakes in."""
+    load = begin(machine(bucket, "a"), *run_ids)
+    settle, settled = Mirror.settle, []
+
+    def awaking(mirror: Mirror, load_id: str) -> None:
+        settle(mirror, load_id)
+        load._shipping.ship(load._writer.safe_bytes)
+        settled.append(load_id)
+
+    monkeypatch.setattr(Mirror, "settle", awaking)
+    load.finish()
+    assert settled == [load.result.load_id]
+    assert not [name for name in bucket.names() if name.startswith("loading/")]
 
 
 @pytest.mark.long

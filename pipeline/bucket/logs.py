@@ -105,6 +105,7 @@ class Shipping:
         self._beats = 0
         self._shipped = 0
         self._beat_at = 0.0
+        self._is_whole = False
         self._shipping = threading.Lock()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -127,7 +128,7 @@ class Shipping:
     def ship(self, size: int) -> None:
         """Send the log's first bytes, as far as they have not been; now and then, say that the load lives."""
         with self._shipping:
-            while self._shipped < size:
+            while self._shipped < size and not self._is_whole:
                 with self._path.open("rb") as file:
                     file.seek(self._shipped)
                     part = file.read(min(size - self._shipped, _PART_BYTES))
@@ -135,6 +136,13 @@ class Shipping:
                 self._shipped += len(part)
             if time.monotonic() - self._beat_at >= lease.LEASE_S / 3:
                 self._beat()
+
+    def send_no_more(self) -> None:
+        """Send signs of life alone from now on: the log is about to be whole in the bucket, or gone, and its parts with
+        it. One sent after them would stay.
+        """
+        with self._shipping:
+            self._is_whole = True
 
     def end(self) -> None:
         """Stop sending, and say that the load is no longer at work; its parts stay."""
